@@ -1,5 +1,6 @@
 """What callers may pass: messages name the argument, the requirement and what came."""
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from jax import Array, lax
 
 def as_square(name: str, a: Any) -> Array:
     """`a` as a JAX array of shape (..., n, n)."""
-    if not isinstance(a, jax.Array):
+    if not (isinstance(a, jax.Array) and isinstance(a.dtype, np.dtype)):  # the dtype of PRNG keys is not NumPy's
         a = _as_array(name, a)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
         raise ValueError(f"{name}: a must have shape (..., n, n), got {a.shape}")
@@ -18,15 +19,31 @@ def as_square(name: str, a: Any) -> Array:
 
 
 def _as_array(name: str, a: Any) -> Array:
-    arraylike = isinstance(a, (np.ndarray, np.generic, bool, int, float, complex)) or hasattr(a, "__jax_array__")
-    if not arraylike or (isinstance(a, np.ndarray) and a.dtype.kind not in "biufcV"):
-        kind = f"an array of dtype {a.dtype}" if isinstance(a, np.ndarray) else type(a).__name__
+    if isinstance(a, (jax.Array, np.ndarray, np.generic)):
+        numeric = isinstance(a.dtype, np.dtype) and (a.dtype == bool or jnp.issubdtype(a.dtype, np.number))
+    else:
+        numeric = isinstance(a, (bool, int, float, complex)) or hasattr(a, "__jax_array__")
+    if not numeric:
+        kind = f"an array of dtype {a.dtype}" if isinstance(a, (jax.Array, np.ndarray)) else type(a).__name__
         raise TypeError(f"{name}: a must be a numeric array, got {kind}; jnp.asarray converts nested lists")
     return jnp.asarray(a)
 
 
 def canonical_precision(name: str, precision: Any) -> Any:
-    """`precision` as a hashable value of `jax.lax`; None, the default, is HIGHEST."""
+    """`precision` as a hashable value of `jnp.matmul`; None, the default, is HIGHEST."""
     if precision is None:
         return lax.Precision.HIGHEST
+    try:
+        _check_precision(precision)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}: precision must be None (highest), 'highest', 'high', 'default' or another name that jnp.matmul "
+            f"knows, a jax.lax.Precision, DotAlgorithm or DotAlgorithmPreset, or a tuple of two, got {precision!r}"
+        ) from None
     return precision
+
+
+@lru_cache
+def _check_precision(precision):
+    X = jax.ShapeDtypeStruct((1, 1), jnp.float32)
+    jax.eval_shape(lambda X: jnp.matmul(X, X, precision=precision), X)

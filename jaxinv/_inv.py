@@ -13,7 +13,54 @@ from jaxinv._rule import inverse
 
 
 def inv(a: ArrayLike, *, precision: Any = None) -> Array:
-    """The inverse of a square matrix, or of each matrix of a batch."""
+    """The inverse of a square matrix, or of each matrix of a batch.
+
+    Takes the place of `jax.numpy.linalg.inv`, and works under every transformation of JAX that it works under.
+
+    Args:
+        a: array of shape (..., n, n), with any leading batch shape: float32, float64, complex64, complex128, bfloat16,
+            float16, integers or bool.
+        precision: of the matrix products in the derivatives, as in `jax.numpy.matmul`. None, the default, is
+            `jax.lax.Precision.HIGHEST`: less costs most of the digits on a GPU or a TPU. The inverse itself does not
+            depend on it.
+
+    Returns:
+        Array of shape (..., n, n). Integers and bool give the default float dtype, any other dtype is kept; bfloat16
+        and float16 are computed in float32. Its units are the reciprocal of those of `a`.
+
+    Raises:
+        TypeError: `a` is not a numeric array: a list, a string, None, an array of objects or of PRNG keys.
+        ValueError: `a` is not of shape (..., n, n), or `precision` is not one that `jax.numpy.matmul` takes.
+
+    Notes:
+        * A singular matrix gives inf or nan and never raises; the other matrices of its batch are untouched. A matrix
+          that is singular only up to rounding gives large finite numbers. A nan gives nan, in its own matrix alone.
+        * n = 0 and empty batches give an empty array.
+        * Derivatives of any order exist, in forward and reverse mode, for complex matrices too: a holomorphic function
+          of them, so `jax.grad(..., holomorphic=True)` applies. Reverse mode keeps the inverse and nothing else.
+        * To solve a X = b use `jax.numpy.linalg.solve` (`jax.scipy.linalg.cho_solve` for positive definite `a`): for a
+          few right-hand sides it is faster and more accurate. The inverse pays where its entries are wanted, where
+          one matrix meets many right-hand sides, and for batches of small matrices.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import jaxinv
+        >>> X = jnp.array([[2.0, 3.0], [1.0, 2.0]])
+        >>> print(jaxinv.inv(X))
+        [[ 2. -3.]
+         [-1.  2.]]
+        >>> print(jax.grad(lambda X: jnp.trace(jaxinv.inv(X)))(X))  # -(Y Y)^T
+        [[-7.  4.]
+         [12. -7.]]
+        >>> jaxinv.inv(jnp.tile(X, (10, 3, 1, 1))).shape
+        (10, 3, 2, 2)
+
+    References:
+        LU with partial pivoting, and the inverse from it: N. J. Higham, "Accuracy and Stability of Numerical
+        Algorithms", 2nd ed., chapter 14, SIAM 2002, https://doi.org/10.1137/1.9780898718027
+        The rule: M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode
+        automatic differentiation", Oxford 2008, https://people.maths.ox.ac.uk/gilesm/files/NA-08-01.pdf
+    """
     a = as_square("inv", a)
     return _inv(a, canonical_precision("inv", precision))
 

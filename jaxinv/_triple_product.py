@@ -1,8 +1,8 @@
 """The product of three square matrices, the one operation of the derivative rules of the inverse.
 
-`triple_product("TNT", A, B, C)` is A^T (B C^T): a letter an operand, N as it is, T transposed. For small matrices it is a
-primitive, so that a batch becomes one fused loop instead of XLA's batched dot; its derivatives and transposes are triple
-products again, with operands passed as they came, so that a residual is never stored twice.
+`triple_product("TNT", A, B, C)` is A^T (B C^T): a letter for each factor, N as it is, T transposed. It is a primitive, so that
+a batch of small matrices becomes one fused loop instead of XLA's batched dot. Its derivatives are triple products again, with
+the factors passed as they came, and a factor that occurs twice is one operand: residuals are never stored twice.
 """
 
 import jax
@@ -10,52 +10,64 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxinv._kernels import SMALL, matmul_product, product_kernel
+from jaxinv._kernels import SUMS_ON_CPU, matmul_product, product_kernel
+
+_FLIP = {"N": "T", "T": "N"}
 
 
-def triple_product(ops, A, B, C, precision):
-    """op(A) (op(B) op(C)) for matrices of one shape (..., n, n), `ops` a letter N or T for each."""
-    return product_p.bind(A, B, C, ops=ops, precision=precision)
+def triple_product(ops, A, B, C, *, precision):
+    """op(A) (op(B) op(C)) for matrices of one shape (..., n, n), with a letter N or T of `ops` for each."""
+    operands = [A]
+    which = [0]
+    for Z in (B, C):
+        seen = [i for i, operand in enumerate(operands) if operand is Z]
+        which.append(seen[0] if seen else len(operands))
+        if not seen:
+            operands.append(Z)
+    return product_p.bind(*operands, ops=ops, which=tuple(which), precision=precision)
 
 
-def _product_jvp(primals, tangents, *, ops, precision):
-    out = triple_product(ops, *primals, precision)
+def _product_jvp(operands, tangents, *, ops, which, precision):
+    out = product_p.bind(*operands, ops=ops, which=which, precision=precision)
+    factors = [operands[i] for i in which]
     terms = [
-        triple_product(ops, *primals[:i], dZ, *primals[i + 1 :], precision)
-        for i, dZ in enumerate(tangents)
-        if not isinstance(dZ, ad.Zero)
+        triple_product(ops, *factors[:place], tangents[i], *factors[place + 1 :], precision=precision)
+        for place, i in enumerate(which)
+        if not isinstance(tangents[i], ad.Zero)
     ]
-    return out, sum(terms[1:], terms[0]) if terms else ad.Zero.from_primal_value(out)
+    return out, sum(terms[1:], terms[0]) if terms else tangents[0]  # a symbolic zero of the same shape
 
 
-def _product_transpose(ct, A, B, C, *, ops, precision):
-    """M = op(A) op(B) op(C): the cotangents of op(A), op(B) and op(C), transposed back where op transposes."""
-    if isinstance(ct, ad.Zero):
-        return None, None, None
-    a, b, c = ops
-    flip = {"N": "T", "T": "N"}
-    ta, tb, tc = flip[a], flip[b], flip[c]
-    if ad.is_undefined_primal(A):  # M_bar op(C)^T op(B)^T
-        out = ("N" + tc + tb, ct, C, B) if a == "N" else (b + c + "T", B, C, ct)
-        return triple_product(*out, precision), None, None
-    if ad.is_undefined_primal(B):  # op(A)^T M_bar op(C)^T
-        out = (ta + "N" + tc, A, ct, C) if b == "N" else (c + "T" + a, C, ct, A)
-        return None, triple_product(*out, precision), None
-    out = (tb + ta + "N", B, A, ct) if c == "N" else ("T" + a + b, ct, A, B)  # op(B)^T op(A)^T M_bar
-    return None, None, triple_product(*out, precision)
+def _product_transpose(ct, *operands, ops, which, precision):
+    """The cotangent of the one unknown operand Z of M = op(A) op(B) op(C), from the cotangent of M."""
+    (unknown,) = (i for i, operand in enumerate(operands) if ad.is_undefined_primal(operand))
+    cotangents = [None] * len(operands)
+    if not isinstance(ct, ad.Zero):
+        place = which.index(unknown)
+        before = [(ops[k], operands[which[k]]) for k in range(place)]
+        after = [(ops[k], operands[which[k]]) for k in range(place + 1, 3)]
+        factors = [*_transposed(before), ("N", ct), *_transposed(after)]  # the cotangent of op(Z)
+        letters, matrices = zip(*(factors if ops[place] == "N" else _transposed(factors)), strict=True)
+        cotangents[unknown] = triple_product("".join(letters), *matrices, precision=precision)
+    return cotangents
 
 
-def _product_batch(args, dims, *, ops, precision):
-    if args[0].shape[-1] > SMALL and None in dims:  # a matmul shares an operand without copying it
-        return jax.vmap(lambda *Z: matmul_product(ops, *Z, precision), in_axes=dims)(*args), 0
-    args = [X if d is None else jnp.moveaxis(X, d, 0) for X, d in zip(args, dims, strict=True)]
-    like = next(X for X, d in zip(args, dims, strict=True) if d is not None)
-    args = [X + jnp.zeros_like(like) if d is None else X for X, d in zip(args, dims, strict=True)]
-    return triple_product(ops, *args, precision), 0
+def _transposed(factors):
+    return [(_FLIP[letter], Z) for letter, Z in reversed(factors)]
+
+
+def _product_batch(operands, dims, *, ops, which, precision):
+    if operands[0].shape[-1] > SUMS_ON_CPU and None in dims:  # a dot shares an operand uncopied
+        product = jax.vmap(lambda *Z: matmul_product(ops, *(Z[i] for i in which), precision=precision), in_axes=tuple(dims))
+        return product(*operands), 0
+    moved = [Z if d is None else jnp.moveaxis(Z, d, 0) for Z, d in zip(operands, dims, strict=True)]
+    zeros = next(jnp.zeros_like(Z) for Z, d in zip(moved, dims, strict=True) if d is not None)
+    moved = [zeros + Z[None] if d is None else Z for Z, d in zip(moved, dims, strict=True)]
+    return product_p.bind(*moved, ops=ops, which=which, precision=precision), 0
 
 
 product_p = Primitive("triple_product")
-product_p.def_abstract_eval(lambda A, B, C, *, ops, precision: B)
+product_p.def_abstract_eval(lambda *operands, ops, which, precision: operands[0])
 product_p.def_impl(product_kernel)
 ad.primitive_jvps[product_p] = _product_jvp
 ad.primitive_transposes[product_p] = _product_transpose

@@ -1,0 +1,165 @@
+"""The measurement of one case: first the answer is checked, then it is timed beside its rivals."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+import jaxinv
+from jaxinv._accuracy import frobenius_error, in_double
+from jaxinv._bench_cases import Case
+from jaxinv._bench_rivals import Contender, copy_of, in_mode, lapack_contenders, matmul, torch_contender
+
+SAMPLE_SECONDS = 2e-3  # a sample is as many calls as fill this
+CASE_SECONDS = 10.0  # after three rounds, no further one once they took this
+ORACLE_FLOPS = 2e10  # of a larger batch, as many matrices are checked
+
+
+def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
+    """The error of `jaxinv.inv` on a case and, where that is small, the times of it and of `rivals` in turns.
+
+    Returns:
+        A dictionary for JSON: `error` and `error_limit`, relative, in the Frobenius norm; `kernel`; and under `times`
+        for "ours" and each rival that there is: the median of the seconds a matrix, the ratio rival / ours as quartiles
+        over the rounds, seconds to compile, bytes of temporary memory. No `times` where the error is too large.
+    """
+    prepared = _prepare(case)
+    result = {"error": prepared.error, "error_limit": prepared.error_limit, "kernel": kernel_used(case)}
+    if not prepared.error <= prepared.error_limit:
+        return result
+    contenders = {"ours": prepared.ours} | _contenders(case, prepared, rivals)
+    rounds = _interleave(contenders, repeats)
+    ours = np.array(rounds["ours"])
+    times = {}
+    for name, contender in contenders.items():
+        seconds = np.array(rounds[name])
+        times[name] = {
+            "seconds_per_matrix": float(np.median(seconds)),
+            "ratio": [float(q) for q in np.quantile(seconds / ours, (0.25, 0.5, 0.75))],
+            "compile_seconds": contender.compile_seconds,
+            "temp_bytes": contender.temp_bytes,
+            "rounds": [float(s) for s in seconds],
+        }
+    return result | {"times": times}
+
+
+def kernel_used(case: Case) -> str | None:
+    """The kernel that `inv` takes for a case on this device; None where it does not say."""
+    # HOOK: return jaxinv._kernels.kernel_name(case.n, case.batch, case.dtype, jax.default_backend())
+    return None
+
+
+class _Prepared(NamedTuple):
+    host: tuple[NDArray, NDArray]
+    device: tuple[Array, Array]
+    ours: Contender
+    error: float
+    error_limit: float
+
+
+@lru_cache(maxsize=1)
+def _prepare(case: Case) -> _Prepared:
+    jax.config.update("jax_enable_x64", case.dtype in ("float64", "complex128"))
+    jax.config.update("jax_enable_compilation_cache", False)
+    jax.clear_caches()
+    jax.jit(lambda X: X + 1)(jnp.zeros(3)).block_until_ready()  # JAX itself is awake before the clock starts
+    X, Z = _matrices(case)
+    on_device = jnp.asarray(X), jnp.asarray(Z)
+    ours = _compiled(in_mode(case.mode, jaxinv.inv), on_device, case)
+    error = _error(case, X, Z, ours.call())
+    return _Prepared((X, Z), on_device, ours, error, 100 * np.sqrt(case.n) * float(jnp.finfo(case.dtype).eps))
+
+
+def _contenders(case: Case, prepared: _Prepared, rivals: Sequence[str]) -> dict[str, Contender]:
+    X, Z = prepared.host
+    makers: dict[str, Callable[[], Contender | None]] = {
+        "copy": lambda: _compiled(copy_of(case.mode), prepared.device, case),
+        "matmul": lambda: _compiled(matmul, prepared.device, case),
+        "builtin": lambda: _compiled(in_mode(case.mode, jnp.linalg.inv), prepared.device, case),
+        "torch": lambda: torch_contender(case, X, Z),
+    }
+    made = {name: makers[name]() for name in rivals if name in makers}
+    lapack = lapack_contenders(case, X) if "lapack" in rivals else {}
+    return {name: contender for name, contender in made.items() if contender} | lapack
+
+
+def _compiled(function: Callable[..., Any], arguments: tuple[Array, Array], case: Case) -> Contender:
+    start = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    memory = compiled.memory_analysis()
+    return Contender(
+        lambda: jax.block_until_ready(compiled(*arguments)),
+        case.batch,
+        seconds,
+        None if memory is None else int(memory.temp_size_in_bytes),
+    )
+
+
+def _interleave(contenders: dict[str, Contender], repeats: int) -> dict[str, list[float]]:
+    """Seconds a matrix of each contender in each round, A B C A B C ...: what disturbs one of them disturbs all."""
+    calls = {name: _calls_per_sample(contender) for name, contender in contenders.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in contenders}
+    start = time.perf_counter()
+    for i in range(repeats):
+        if i >= 3 and time.perf_counter() - start > CASE_SECONDS:
+            break
+        for name, contender in contenders.items():
+            if calls[name] > 1:
+                contender.call()  # the last one's threads go to sleep, the caches are its own
+            rounds[name].append(_sample(contender, calls[name]))
+    return rounds
+
+
+def _calls_per_sample(contender: Contender) -> int:
+    contender.call()
+    seconds = _sample(contender, 1) * contender.matrices
+    return max(1, min(1000, int(SAMPLE_SECONDS / seconds)))
+
+
+def _sample(contender: Contender, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        contender.call()
+    return (time.perf_counter() - start) / (calls * contender.matrices)
+
+
+def _matrices(case: Case) -> tuple[NDArray, NDArray]:
+    """X, a random permutation with noise: of condition 4 or so, and a pivot search moves every row; and Z, noise."""
+    rng = np.random.default_rng(case.n)
+    count, n = case.batch, case.n
+
+    def noise() -> NDArray:
+        Z = np.zeros((count, n, n), case.dtype)
+        Z.real = rng.random(Z.shape, np.float32) * 2 - 1
+        if np.iscomplexobj(Z):
+            Z.imag = rng.random(Z.shape, np.float32) * 2 - 1
+        return Z
+
+    X = noise()
+    X /= 2 * np.sqrt(n).astype(X.real.dtype)
+    ones = np.argsort(rng.random((count, n)), axis=-1)[..., None]
+    np.put_along_axis(X, ones, np.take_along_axis(X, ones, -1) + 1, -1)
+    return X.reshape(case.shape), noise().reshape(case.shape)
+
+
+def _error(case: Case, X: NDArray, Z: NDArray, result: Any) -> float:
+    """The largest relative error of the results against the formulas in float64, over the batch or a part of it."""
+    count = max(1, min(case.batch, int(ORACLE_FLOPS / (2 * case.n**3))))
+    part = np.linspace(0, case.batch - 1, count).astype(int)
+
+    def some(A: Any) -> NDArray:
+        return in_double(np.asarray(A).reshape(-1, case.n, case.n)[part])
+
+    Y = np.linalg.inv(some(X))
+    if case.mode == "forward":
+        return frobenius_error(some(result), Y)
+    Yt = Y.swapaxes(-2, -1)
+    derivative = -Yt @ (some(Z) @ Yt) if case.mode == "gradient" else -Y @ (some(Z) @ Y)
+    return max(frobenius_error(some(result[0]), Y), frobenius_error(some(result[1]), derivative))

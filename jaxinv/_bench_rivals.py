@@ -1,0 +1,99 @@
+"""What `inv` is measured against.
+
+torch and SciPy are optional: their rivals are absent where they are not installed.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from numpy.typing import NDArray
+
+from jaxinv._bench_cases import Case
+from jaxinv._environment import thread_count
+
+RIVALS = ("builtin", "copy", "matmul", "torch", "lapack")
+
+
+class Contender(NamedTuple):
+    """A call that returns when its work is done, the matrices that it treats, and what compiling it cost."""
+
+    call: Callable[[], Any]
+    matrices: int
+    compile_seconds: float | None = None
+    temp_bytes: int | None = None
+
+
+def in_mode(mode: str, inv: Callable[[Array], Array]) -> Callable[..., Any]:
+    """The function of (X, Z) that a mode computes with an inverse: Z is the cotangent G or the tangent dX."""
+
+    def gradient(X: Array, G: Array) -> tuple[Array, Array]:
+        Y, pullback = jax.vjp(inv, X)
+        return Y, pullback(G)[0]
+
+    def jvp(X: Array, dX: Array) -> tuple[Array, Array]:
+        return jax.jvp(inv, (X,), (dX,))
+
+    return {"forward": lambda X, _: inv(X), "gradient": gradient, "jvp": jvp}[mode]
+
+
+def copy_of(mode: str) -> Callable[..., Any]:
+    """As many bytes read and written as the mode has to."""
+    return (lambda X, _: X + 1) if mode == "forward" else (lambda X, Z: (X + 1, Z + 1))
+
+
+def matmul(X: Array, _: Array) -> Array:
+    return jnp.matmul(X, X, precision=lax.Precision.HIGHEST)
+
+
+def torch_contender(case: Case, X: NDArray, Z: NDArray) -> Contender | None:
+    """`torch.linalg.inv` with as many threads as JAX, on a GPU where JAX is on one."""
+    platform = jax.default_backend()
+    if not find_spec("torch") or platform not in ("cpu", "gpu"):
+        return None
+    import torch
+
+    if platform == "gpu" and not torch.cuda.is_available():
+        return None
+    torch.set_num_threads(thread_count())
+    place = "cuda" if platform == "gpu" else "cpu"
+    x, z = (torch.from_numpy(A.copy()).to(place) for A in (X, Z))
+    leaf = x.clone().requires_grad_()
+
+    def gradient() -> Any:
+        y = torch.linalg.inv(leaf)
+        return y, torch.autograd.grad(y, leaf, z)
+
+    calls: dict[str, Callable[[], Any]] = {
+        "forward": lambda: torch.linalg.inv(x),
+        "gradient": gradient,
+        "jvp": lambda: torch.func.jvp(torch.linalg.inv, (x,), (z,)),
+    }
+    call = calls[case.mode]
+    return Contender(call if place == "cpu" else lambda: (call(), torch.cuda.synchronize()), case.batch)
+
+
+def lapack_contenders(case: Case, X: NDArray) -> dict[str, Contender]:
+    """SciPy's `inv`, and a loop over LAPACK's getrf and getri: the inverse alone, over some 20 ms of the batch."""
+    if not find_spec("scipy") or case.mode != "forward" or jax.default_backend() != "cpu":
+        return {}
+    import scipy.linalg
+
+    seconds = 3e-6 + 2 * case.n**3 / 5e9  # a guess for one matrix
+    some = X.reshape(-1, case.n, case.n)[: max(1, int(0.02 / seconds))]
+    getrf, getri, workspace = scipy.linalg.get_lapack_funcs(("getrf", "getri", "getri_lwork"), (some,))
+    lwork = int(np.real(workspace(case.n)[0]))
+
+    def loop() -> None:
+        for A in some:
+            lu, pivots, _ = getrf(A)
+            getri(lu, pivots, lwork=lwork, overwrite_lu=True)
+
+    return {
+        "scipy": Contender(lambda: scipy.linalg.inv(some, check_finite=False), len(some)),
+        "getri": Contender(loop, len(some)),
+    }

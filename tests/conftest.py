@@ -1,0 +1,19 @@
+"""Strict settings for every test: 64-bit types available, no silent promotion, eight devices."""
+
+import os
+
+DEVICES = 8
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}".strip()
+
+import jax  # noqa: E402  (XLA reads its flags when JAX starts)
+import pytest  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_sessionstart(session):
+    found = len(jax.devices("cpu"))
+    if found != DEVICES:
+        raise pytest.UsageError(f"the tests need {DEVICES} CPU devices, found {found}: JAX came before conftest?")

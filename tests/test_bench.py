@@ -1,0 +1,180 @@
+"""`python -m jaxinv bench`: cases, measurement, rivals that hang, reports."""
+
+import json
+import os
+import time
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _program import changed, run
+
+import jaxinv
+from jaxinv import _bench_measure
+from jaxinv._bench_cases import FULL_BYTES, MODES, Case, preset, product
+from jaxinv._bench_measure import measure
+from jaxinv._bench_plot import save_plot
+from jaxinv._bench_report import COLUMNS, notes, table
+from jaxinv._bench_run import FAILED, run_case
+from jaxinv._worker import CallFailed, NoAnswer, Worker
+
+HANG = """
+def hang(a):
+    time.sleep(1000)
+jnp.linalg.inv = hang
+"""
+
+
+@pytest.fixture(autouse=True)
+def restored_config():
+    """A measurement sets the precision of its process."""
+    x64, cache = jax.config.jax_enable_x64, jax.config.jax_enable_compilation_cache
+    yield
+    _bench_measure._prepare.cache_clear()
+    jax.config.update("jax_enable_x64", x64)
+    jax.config.update("jax_enable_compilation_cache", cache)
+
+
+def bench(tmp_path, change, *arguments):
+    return run([*changed(tmp_path, change), "bench", *arguments])
+
+
+def test_bench_writes_table_json_and_markdown(tmp_path):
+    json_file, markdown = tmp_path / "bench.json", tmp_path / "bench.md"
+    rivals = ["--rivals", "builtin", "copy", "matmul"]
+    files = ["--json", str(json_file), "--markdown", str(markdown)]
+    result = bench(tmp_path, "", "--n", "2", "--batch", "50", "--quick", *rivals, *files)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "jaxlib" in result.stdout.splitlines()[0]
+    assert "[2/2] 5 x 2 float32 gradient, " in result.stderr
+    report = json.loads(json_file.read_text())
+    assert [(r["n"], r["batch"], r["mode"], r["status"]) for r in report["results"]] == [
+        (2, 5, "forward", "ok"),
+        (2, 5, "gradient", "ok"),
+    ]
+    assert all(r["times"].keys() == {"ours", "builtin", "copy", "matmul"} for r in report["results"])
+    assert report["environment"].keys() >= {"versions", "device", "cpu", "threads", "date"}
+    lines = markdown.read_text().splitlines()
+    assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
+    assert sum(line.startswith("| 2 | 5 |") for line in lines) == 2
+
+
+def test_bench_hanging_builtin_is_no_answer(tmp_path):
+    json_file = tmp_path / "bench.json"
+    result = bench(
+        tmp_path, HANG, "--n", "2", "--batch", "5", "--timeout", "10", "--rivals", "builtin", "--repeats", "3",
+        "--mode", "forward", "--json", str(json_file),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "no answer" in result.stdout
+    times = json.loads(json_file.read_text())["results"][0]["times"]
+    assert times["builtin"] == {"status": "no answer"}
+    assert times["ours"]["seconds_per_matrix"] > 0
+
+
+def test_bench_wrong_answer_exits_with_1(tmp_path):
+    result = bench(
+        tmp_path, "inv = jaxinv.inv\njaxinv.inv = lambda a: 1.01 * inv(a)\n",
+        "--n", "2", "--batch", "5", "--rivals", "builtin", "--mode", "forward",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "FAILED: 5 x 2 float32 forward, relative error 0.01" in result.stdout
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+def test_measure_error_is_rounding(mode, dtype):
+    result = measure(Case(3, 4, dtype, mode), ["copy"], 3)
+    assert result["error"] < 20 * jnp.finfo(dtype).eps
+    assert result["times"].keys() == {"ours", "copy"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_measure_wrong_by_one_percent_is_not_timed(monkeypatch, mode):
+    inv = jaxinv.inv
+    monkeypatch.setattr(jaxinv, "inv", lambda a: 1.01 * inv(a))
+    result = measure(Case(8, 2, "float32", mode), ["copy"], 3)
+    assert 0.005 < result["error"] < 0.05
+    assert "times" not in result
+
+
+def test_measure_rivals_that_are_installed():
+    result = measure(Case(4, 3, "float64", "forward"), ["builtin", "copy", "matmul", "lapack"], 3)
+    scipy = {"scipy", "getri"} if find_spec("scipy") else set()
+    assert result["times"].keys() == {"ours", "builtin", "copy", "matmul"} | scipy
+    for times in result["times"].values():
+        low, middle, high = times["ratio"]
+        assert 0 < low <= middle <= high
+        assert len(times["rounds"]) == 3
+    assert result["times"]["ours"]["compile_seconds"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on its way to jvp
+@pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
+@pytest.mark.parametrize("mode", MODES)
+def test_measure_torch(mode):
+    assert measure(Case(2, 3, "float32", mode), ["torch"], 3)["times"]["torch"]["seconds_per_matrix"] > 0
+
+
+def test_matrices_are_well_conditioned_and_pivot():
+    X, _ = _bench_measure._matrices(Case(8, 1000, "complex128", "forward"))
+    assert np.linalg.cond(X).max() < 100
+    assert np.mean(np.abs(X[:, :, 0]).argmax(-1) == 0) < 0.3
+
+
+def test_worker_starts_afresh_after_no_answer_and_errors():
+    with Worker() as worker:
+        assert worker.call(30, divmod, 7, 2) == (3, 1)
+        with pytest.raises(CallFailed, match="ZeroDivisionError"):
+            worker.call(30, divmod, 7, 0)
+        with pytest.raises(NoAnswer, match=r"0\.5 s"):
+            worker.call(0.5, time.sleep, 100)
+        with pytest.raises(CallFailed, match="status 3"):
+            worker.call(30, os._exit, 3)
+        assert worker.call(30, abs, -1) == 1
+
+
+def test_run_case_first_group_decides():
+    class Wrong:
+        def call(self, timeout, function, case, rivals, repeats):
+            return {"error": 1.0, "error_limit": 1e-6, "kernel": None}
+
+    result = run_case(Wrong(), Case(2, 5, "float32", "forward"), ["builtin"], repeats=3, timeout=1.0, rival_timeout=1.0)
+    assert result["status"] == FAILED
+    assert notes([result]) == ["FAILED: 5 x 2 float32 forward, relative error 1, limit 1e-06"]
+    assert table([result], ("n", "ours ns/matrix"))[1] == [["2", "FAILED"]]
+
+
+def test_run_case_slow_ours_does_not_use_up_the_time_of_a_rival():
+    limits = []
+
+    class Slow:
+        def call(self, timeout, function, case, rivals, repeats):
+            limits.append(timeout)
+            time.sleep(0.2)
+            return {"times": {}}
+
+    run_case(Slow(), Case(2, 5, "float32", "forward"), ["builtin"], repeats=3, timeout=9.0, rival_timeout=1.0)
+    assert limits[0] == 9.0
+    assert 1.2 <= limits[1] < 2.0
+
+
+def test_presets():
+    small = preset("small", ["float32"], ["forward", "gradient"])
+    assert len(small) == 14
+    assert small[0] == Case(2, 262144, "float32", "forward")
+    grid = preset("grid", ["float32", "float64", "complex64"], MODES)
+    assert {case.n for case in grid} >= {1, 64, 4096}
+    assert all(case.batch * case.n**2 * np.dtype(case.dtype).itemsize <= FULL_BYTES for case in grid)
+    assert len(set(grid)) == len(grid)
+    assert product([4], None, ["float32"], ["forward"]) == [Case(4, 65536, "float32", "forward")]
+
+
+@pytest.mark.skipif(not find_spec("matplotlib"), reason="matplotlib is not installed")
+def test_plot(tmp_path):
+    times = {"builtin": {"ratio": [1.0, 2.0, 3.0]}}
+    results = [{**Case(n, 5, "float32", "forward")._asdict(), "status": "ok", "times": times} for n in (2, 4)]
+    save_plot(tmp_path / "plot.png", results, "title")
+    assert (tmp_path / "plot.png").stat().st_size > 1000

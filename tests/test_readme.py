@@ -1,0 +1,56 @@
+"""The examples of README.md and of the docstrings run as readers run them: JAX's own settings, a process each."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+DOCSTRINGS = """
+import doctest, jaxinv
+found = [t for name in dir(jaxinv) if not name.startswith("_") and callable(getattr(jaxinv, name))
+         for t in doctest.DocTestFinder(recurse=False).find(getattr(jaxinv, name), name, globs={})]
+assert {"inv", "inv_jacobian"} <= {t.name for t in found if t.examples}, "a public function has no example"
+assert all(t.examples for t in found), "a public function has no example"
+runner = doctest.DocTestRunner()
+assert not sum(runner.run(t).failed for t in found)
+"""
+
+
+def run(folder, *arguments):
+    """Python with the arguments, in an empty folder, warnings as errors, without the settings of this test session."""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS" and not key.startswith("JAX_")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment["JAX_PLATFORMS"] = "cpu"
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_has_examples():
+    assert BLOCKS
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
+def test_readme_example_runs(block, tmp_path):
+    path = tmp_path / "example.txt"
+    path.write_text(block, encoding="utf-8")
+    if re.search(r"^>>> ", block, re.MULTILINE):
+        run(tmp_path, "-m", "doctest", str(path))
+    else:
+        run(tmp_path, str(path))
+
+
+@pytest.mark.parametrize("example", [">>> 1 + 1\n3\n", "raise SystemExit(1)"], ids=["doctest", "script"])
+def test_wrong_example_fails(example, tmp_path):
+    with pytest.raises(AssertionError):
+        test_readme_example_runs(example, tmp_path)
+
+
+def test_docstring_examples_run(tmp_path):
+    run(tmp_path, "-c", DOCSTRINGS)

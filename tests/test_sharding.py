@@ -1,0 +1,178 @@
+"""Batches spread over devices: values, derivatives, the placement of the result, and no communication."""
+
+import contextlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _cases import assert_trees_close, matrices
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxinv
+
+TOLERANCE = 1e-12
+BATCH = 32
+SIZES = [3, 20]
+COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
+sizes = pytest.mark.parametrize("n", SIZES)
+
+
+def loss(f):
+    return lambda X: jnp.sum(jnp.sin(f(X)))
+
+
+DERIVATIVES = {
+    "value": lambda f, X, V: f(X),
+    "grad": lambda f, X, V: jax.grad(loss(f))(X),
+    "jvp": lambda f, X, V: jax.jvp(f, (X,), (V,))[1],
+    "fwd-over-rev": lambda f, X, V: jax.jvp(jax.grad(loss(f)), (X,), (V,))[1],
+}
+derivatives = pytest.mark.parametrize("derivative", DERIVATIVES)
+
+
+def example(n):
+    return matrices(n, (BATCH,), cond=4), matrices(n, (BATCH,), seed=1)
+
+
+def oracle(derivative, X, V):
+    """NumPy and the formulas."""
+    Y = np.linalg.inv(X)
+    T = np.swapaxes(Y, -1, -2)
+    G, dY = np.cos(Y), -Y @ V @ Y
+    dT, dG = np.swapaxes(dY, -1, -2), -np.sin(Y) * dY
+    return {
+        "value": Y,
+        "grad": -T @ G @ T,
+        "jvp": dY,
+        "fwd-over-rev": -(dT @ G @ T + T @ dG @ T + T @ G @ dT),
+    }[derivative]
+
+
+def mesh(kind, shape=(8,), names=("batch",)):
+    return jax.make_mesh(shape, names, axis_types=(kind,) * len(names))
+
+
+def entered(some_mesh):
+    """The mesh as context: `jax.set_mesh`, called `jax.sharding.use_mesh` before JAX 0.8."""
+    return jax.set_mesh(some_mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(some_mesh)
+
+
+@sizes
+@derivatives
+@pytest.mark.parametrize("mode", ["auto", "explicit"])
+@pytest.mark.parametrize(
+    ("shape", "names", "spec"),
+    [((8,), ("batch",), P("batch")), ((4, 2), ("a", "b"), P(("a", "b"))), ((2, 4), ("a", "b"), P("b"))],
+    ids=["one axis", "both axes", "one of two axes"],
+)
+def test_batch_sharded_input_stays_sharded_without_communication(mode, derivative, n, shape, names, spec):
+    some_mesh = mesh(AxisType.Auto if mode == "auto" else AxisType.Explicit, shape, names)
+    X, V = example(n)
+    with entered(some_mesh) if mode == "explicit" else contextlib.nullcontext():
+        sharded = [jax.device_put(Z, NamedSharding(some_mesh, spec)) for Z in (X, V)]
+        f = jax.jit(partial(DERIVATIVES[derivative], jaxinv.inv))
+        result = f(*sharded)
+        assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
+        assert result.sharding.is_equivalent_to(sharded[0].sharding, X.ndim)
+        if mode == "explicit":
+            assert jax.typeof(result).sharding.spec == P(*spec, None, None)
+        compiled = f.lower(*sharded).compile().as_text()
+    assert not [word for word in COLLECTIVES if word in compiled]
+
+
+@sizes
+@derivatives
+def test_vmap_of_explicitly_sharded_batch_equals_the_formula(derivative, n):
+    X, V = example(n)
+    some_mesh = mesh(AxisType.Explicit)
+    with entered(some_mesh):
+        X_, V_ = (jax.device_put(Z, NamedSharding(some_mesh, P("batch"))) for Z in (X, V))
+        result = jax.jit(jax.vmap(partial(DERIVATIVES[derivative], jaxinv.inv)))(X_, V_)
+        assert jax.typeof(result).sharding.spec == P("batch", None, None)
+    assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+def test_eager_explicit_sharding_equals_the_formula(n):
+    X, V = example(n)
+    some_mesh = mesh(AxisType.Explicit)
+    with entered(some_mesh):
+        X_, V_ = (jax.device_put(Z, NamedSharding(some_mesh, P("batch"))) for Z in (X, V))
+        for derivative, take in DERIVATIVES.items():
+            assert_trees_close(np.asarray(take(jaxinv.inv, X_, V_)), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_matrix_axes_sharded_in_auto_mode_give_the_right_value(derivative, n):
+    """Rows over devices: XLA has to gather them, and must not get it wrong."""
+    some_mesh = mesh(AxisType.Auto, (4, 2), ("batch", "row"))
+    X, V = example(n)
+    X, V = X[:, : n // 2 * 2, : n // 2 * 2], V[:, : n // 2 * 2, : n // 2 * 2]
+    X_, V_ = (jax.device_put(Z, NamedSharding(some_mesh, P("batch", "row"))) for Z in (X, V))
+    result = jax.jit(partial(DERIVATIVES[derivative], jaxinv.inv))(X_, V_)
+    # leading blocks of the matrices: conditioned worse, by up to the growth of their inverses
+    assert_trees_close(np.asarray(result), oracle(derivative, X, V), 1e-9)
+
+
+@sizes
+@derivatives
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map_equals_the_formula(derivative, n, check_vma):
+    X, V = example(n)
+    f = partial(DERIVATIVES[derivative], jaxinv.inv)
+    mapped = jax.shard_map(f, mesh=mesh(AxisType.Auto), in_specs=P("batch"), out_specs=P("batch"), check_vma=check_vma)
+    assert_trees_close(np.asarray(jax.jit(mapped)(X, V)), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_derivative_of_shard_map_equals_the_formula(derivative, n):
+    X, V = example(n)
+    mapped = jax.shard_map(jaxinv.inv, mesh=mesh(AxisType.Auto), in_specs=P("batch"), out_specs=P("batch"))
+    result = jax.jit(partial(DERIVATIVES[derivative], mapped))(X, V)
+    assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_partly_manual_shard_map_equals_the_formula(derivative, n):
+    """One mesh axis manual, the other left to XLA."""
+    X, V = example(n)
+    some_mesh = mesh(AxisType.Auto, (4, 2), ("manual", "auto"))
+    mapped = jax.shard_map(
+        jaxinv.inv, mesh=some_mesh, in_specs=P("manual"), out_specs=P("manual"), axis_names={"manual"}
+    )
+    X_, V_ = (jax.device_put(Z, NamedSharding(some_mesh, P(("manual", "auto")))) for Z in (X, V))
+    result = jax.jit(partial(DERIVATIVES[derivative], mapped))(X_, V_)
+    assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_vmap_with_spmd_axis_name_equals_the_formula(derivative, n):
+    X, V = example(n)
+    some_mesh = mesh(AxisType.Auto)
+    X_, V_ = (jax.device_put(Z, NamedSharding(some_mesh, P("batch"))) for Z in (X, V))
+    f = jax.vmap(partial(DERIVATIVES[derivative], jaxinv.inv), spmd_axis_name="batch")
+    assert_trees_close(np.asarray(jax.jit(f)(X_, V_)), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_pmap_equals_the_formula(derivative, n):
+    X, V = example(n)
+    split = lambda Z: Z.reshape(8, BATCH // 8, n, n)
+    result = jax.pmap(partial(DERIVATIVES[derivative], jaxinv.inv))(split(X), split(V))
+    assert_trees_close(np.asarray(result).reshape(X.shape), oracle(derivative, X, V), TOLERANCE)
+
+
+@sizes
+@derivatives
+def test_tolerance_rejects_a_slightly_wrong_answer(derivative, n):
+    theirs = oracle(derivative, *example(n))
+    with pytest.raises(AssertionError, match=r"error .* above"):
+        assert_trees_close(theirs * (1 + 1e-11), theirs, TOLERANCE)
