@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxinv._cli import main
+from jaxinv._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,13 +1,13 @@
 """Many small matrices at once: a function of scalars, run over a batch as one vectorised loop on CPU.
 
-XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result. A variadic `reduce_window` of window
-1 stops that: its reducer ignores the accumulator and maps the entries of one matrix to the entries of its result, and XLA
-compiles it to one loop over the batch, vectorised by LLVM and split over the cores. (A `reduce` over an axis of length 1
-would be removed by the algebraic simplifier.)
+XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result. A variadic `reduce_window`
+of window 1 stops that: its reducer ignores the accumulator and maps the entries of one matrix to the entries of its
+result, and XLA compiles it to one loop over the batch, vectorised by LLVM and split over the cores. (A `reduce` over
+an axis of length 1 would be removed by the algebraic simplifier.)
 
-The loop reads each entry (i, j) as a vector over the batch, so the batch is turned from array of matrices to matrix of arrays
-and back. That is a transposition, cheap only in cache: tiles of `TILE` matrices are transposed at a time, and batches larger
-than `CHUNK` go through in chunks.
+The loop reads each entry (i, j) as a vector over the batch, so the batch is turned from array of matrices to matrix
+of arrays and back. That is a transposition, cheap only in cache: tiles of `TILE` matrices are transposed at a time,
+and batches larger than `CHUNK` go through in chunks.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,14 @@ from math import gcd
 import jax.numpy as jnp
 from jax import Array, lax
 
-TILE = 64  # matrices transposed together: 64 8x8 float32 matrices are half of a 32 KiB L1 cache
-CHUNK = 4096  # matrices a pass of the loop: 4096 8x8 float32 matrices are 1 MiB, about the L2 caches of two cores
-LANES = 64  # chunks are taken from this many places of the batch at once, so that a sharded batch is cut within its shards
-CHUNKED_FROM = 5  # smaller matrices are faster in one pass (AMD EPYC 7003, 2 cores, 2026-11-22: n = 4 41 against 47 ns)
+# Matrices transposed together: 64 8x8 float32 matrices are half of a 32 KiB L1 cache.
+TILE = 64
+# Matrices a chunk: 4096 8x8 float32 matrices are 1 MiB, the L2 caches of two cores.
+CHUNK = 4096
+# A chunk comes from this many places of the batch at once, so that a sharded batch is cut within its shards.
+LANES = 64
+# Smaller matrices are faster in one pass: n = 4 41 against 47 ns (AMD EPYC 7003, 2 cores, 2026-11-22).
+CHUNKED_FROM = 5
 
 
 def map_matrices(entries: Callable[..., Sequence], *operands: Array) -> Array:

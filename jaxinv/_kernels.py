@@ -1,55 +1,70 @@
-"""Which kernel computes an inverse or a product: chosen by platform, n and batch.
+"""Which kernel computes an inverse or a product: chosen by platform, dtype, n and batch.
 
-Kernels are functions of validated arrays (..., n, n) that know no derivative. They are chosen at lowering, where the whole
-batch is visible under any nesting of `vmap`.
-
-    platform   n        batch       inverse                                       why
-    any        1        any         1 / x
-    cpu        2..8     >= 16       LU unrolled over the batch (`_fused`)          3 to 50 times LAPACK
-    cpu        any      otherwise   LAPACK's LU, one matrix after the other       never two LAPACK batches at once: on
-                                                                                  JAX 0.10 they can wait for each other
-    gpu, tpu   2..4     any         LU unrolled, elementwise                      no custom call; not yet measured
-    gpu, tpu   >= 5     any         batched LU
+Kernels are functions of validated arrays (..., n, n) that know no derivative. They are chosen at lowering, where the
+whole batch is visible under any nesting of `vmap`. `kernel_name` is the table, with the reasons beside its limits.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxinv._fused import map_matrices, materialised
 from jaxinv._lu import lu_inverse
 from jaxinv._unrolled_lu import lu_inverse_entries
 
-UNROLLED_ON_CPU = 8
-UNROLLED_ELSEWHERE = 4
-SUMS_ON_CPU = 16  # products: n = 12 0.67 against 1.4 us, n = 16 1.3 against 1.5 us for two batched dots
-RECOMPUTED_UP_TO = 4  # products in one loop, op(B) op(C) computed anew for each row: n = 4 13 against 22 ns for two loops
+# Limits, measured on AMD EPYC 7003 (2 cores, AVX2), float32, JAX 0.12.0, 2026-11-22.
+# n = 8: 0.2 against LAPACK's 1.1 us. At n = 9 LLVM leaves the loop scalar and compiles it for 10 s.
+FUSED_UP_TO = 8
+# n = 4: 0.23 against LAPACK's 0.91 us. n = 6: 0.63 against 1.3 us, but it compiles for 4 s.
+FUSED_COMPLEX_UP_TO = 4
+# Smaller batches do not fill the vectors.
 FUSED_FROM_BATCH = 16
+# On GPU and TPU: no library call, and little to compile. Not measured yet.
+ELEMENTWISE_UP_TO = 4
+# Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
+SUMS_ON_CPU = 16
+# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
+RECOMPUTED_UP_TO = 4
+
+
+def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
+    """The kernel for the inverses of a batch of n x n matrices; `batch` may be symbolic."""
+    if n == 1:
+        return "reciprocal"
+    if platform != "cpu":
+        return "elementwise LU" if n <= ELEMENTWISE_UP_TO else "batched LU"
+    limit = FUSED_COMPLEX_UP_TO if jnp.issubdtype(dtype, jnp.complexfloating) else FUSED_UP_TO
+    if n <= limit and not (isinstance(batch, int) and batch < FUSED_FROM_BATCH):
+        return "fused LU"
+    # Never two batches of LAPACK calls at once: on JAX 0.10 with few cores they wait for each other for ever.
+    return "LAPACK LU" if isinstance(batch, int) and batch == 1 else "LAPACK LU, in turn"
 
 
 def inverse_kernel(X: Array) -> Array:
     """The inverse of each matrix; inf or nan where it is singular."""
     if 0 in X.shape:
         return X
-    if X.shape[-1] == 1:
-        return jnp.ones_like(X) / X
-    return _on_shards(lambda X: lax.platform_dependent(X, cpu=_inverse_on_cpu, default=_inverse_elsewhere), X)
+
+    def on(platform):
+        def kernel(X):
+            return _KERNELS[kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)](X)
+
+        return kernel
+
+    return _on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X)
 
 
-def _inverse_on_cpu(X):
-    n, batch = X.shape[-1], math.prod(X.shape[:-2])
-    if n <= UNROLLED_ON_CPU and not (isinstance(batch, int) and batch < FUSED_FROM_BATCH):
-        return map_matrices(_inverse_entries, X)
-    return lax.map(lu_inverse, X.reshape(-1, n, n)).reshape(X.shape) if X.ndim > 2 else lu_inverse(X)
+def _in_turn(X):
+    return lax.map(lu_inverse, X.reshape(-1, *X.shape[-2:])).reshape(X.shape)
 
 
-def _inverse_elsewhere(X):
+def _elementwise(X):
     n = X.shape[-1]
-    if n > UNROLLED_ELSEWHERE:
-        return lu_inverse(X)
     entries = _inverse_entries(*(X[..., i, j] for i in range(n) for j in range(n)))
     return jnp.stack(lax.optimization_barrier(entries), axis=-1).reshape(X.shape)
 
@@ -58,6 +73,16 @@ def _inverse_entries(*entries):
     n = math.isqrt(len(entries))
     Y = lu_inverse_entries([list(entries[i * n : (i + 1) * n]) for i in range(n)])
     return tuple(y for row in Y for y in row)
+
+
+_KERNELS = {
+    "reciprocal": lambda X: jnp.ones_like(X) / X,
+    "fused LU": lambda X: map_matrices(_inverse_entries, X),
+    "LAPACK LU": lu_inverse,
+    "LAPACK LU, in turn": _in_turn,
+    "elementwise LU": _elementwise,
+    "batched LU": lu_inverse,
+}
 
 
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
@@ -70,16 +95,16 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         return _sum_of_outer_products(ops[0] + "N", A, BC if n <= RECOMPUTED_UP_TO else materialised(BC))
 
     def by_matmul(*operands):
-        return matmul_product(ops, *(operands[i] for i in which), precision=precision)
+        return matmul_product(ops, [operands[i] for i in which], precision)
 
     cpu = by_sums if n <= SUMS_ON_CPU else by_matmul
     elsewhere = by_sums if n <= RECOMPUTED_UP_TO else by_matmul
     return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 
 
-def matmul_product(ops: str, A: Array, B: Array, C: Array, *, precision: Any) -> Array:
+def matmul_product(ops: str, factors: Sequence[Array], precision: Any) -> Array:
     """op(A) (op(B) op(C)) by two matrix products."""
-    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, (A, B, C), strict=True))
+    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
     return jnp.matmul(A, jnp.matmul(B, C, precision=precision), precision=precision)
 
 

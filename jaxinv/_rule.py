@@ -71,6 +71,4 @@ inverse_p.def_abstract_eval(lambda X, *, precision: X)
 inverse_p.def_impl(lambda X, *, precision: inverse_kernel(X))
 ad.primitive_jvps[inverse_p] = _inverse_jvp
 batching.primitive_batchers[inverse_p] = _inverse_batch
-mlir.register_lowering(
-    inverse_p, mlir.lower_fun(lambda X, *, precision: inverse_kernel(X), multiple_results=False)
-)
+mlir.register_lowering(inverse_p, mlir.lower_fun(lambda X, *, precision: inverse_kernel(X), multiple_results=False))

@@ -1,8 +1,9 @@
 """The product of three square matrices, the one operation of the derivative rules of the inverse.
 
-`triple_product("TNT", A, B, C)` is A^T (B C^T): a letter for each factor, N as it is, T transposed. It is a primitive, so that
-a batch of small matrices becomes one fused loop instead of XLA's batched dot. Its derivatives are triple products again, with
-the factors passed as they came, and a factor that occurs twice is one operand: residuals are never stored twice.
+`triple_product("TNT", A, B, C)` is A^T (B C^T): a letter for each factor, N as it is, T transposed. It is a
+primitive, so that a batch of small matrices becomes one fused loop instead of XLA's batched dot. Its derivatives are
+triple products again, with the factors passed as they came, and a factor that occurs twice is one operand: residuals
+are never stored twice.
 """
 
 import jax
@@ -17,13 +18,16 @@ _FLIP = {"N": "T", "T": "N"}
 
 def triple_product(ops, A, B, C, *, precision):
     """op(A) (op(B) op(C)) for matrices of one shape (..., n, n), with a letter N or T of `ops` for each."""
-    operands = [A]
-    which = [0]
-    for Z in (B, C):
-        seen = [i for i, operand in enumerate(operands) if operand is Z]
-        which.append(seen[0] if seen else len(operands))
-        if not seen:
-            operands.append(Z)
+    return _product(ops, [A, B, C], precision)
+
+
+def _product(ops, factors, precision):
+    operands: list = []
+    which = []
+    for Z in factors:
+        place = next((i for i, operand in enumerate(operands) if operand is Z), len(operands))
+        operands += [Z] if place == len(operands) else []
+        which.append(place)
     return product_p.bind(*operands, ops=ops, which=tuple(which), precision=precision)
 
 
@@ -31,7 +35,7 @@ def _product_jvp(operands, tangents, *, ops, which, precision):
     out = product_p.bind(*operands, ops=ops, which=which, precision=precision)
     factors = [operands[i] for i in which]
     terms = [
-        triple_product(ops, *factors[:place], tangents[i], *factors[place + 1 :], precision=precision)
+        _product(ops, [*factors[:place], tangents[i], *factors[place + 1 :]], precision)
         for place, i in enumerate(which)
         if not isinstance(tangents[i], ad.Zero)
     ]
@@ -48,7 +52,7 @@ def _product_transpose(ct, *operands, ops, which, precision):
         after = [(ops[k], operands[which[k]]) for k in range(place + 1, 3)]
         factors = [*_transposed(before), ("N", ct), *_transposed(after)]  # the cotangent of op(Z)
         letters, matrices = zip(*(factors if ops[place] == "N" else _transposed(factors)), strict=True)
-        cotangents[unknown] = triple_product("".join(letters), *matrices, precision=precision)
+        cotangents[unknown] = _product("".join(letters), matrices, precision)
     return cotangents
 
 
@@ -58,8 +62,11 @@ def _transposed(factors):
 
 def _product_batch(operands, dims, *, ops, which, precision):
     if operands[0].shape[-1] > SUMS_ON_CPU and None in dims:  # a dot shares an operand uncopied
-        product = jax.vmap(lambda *Z: matmul_product(ops, *(Z[i] for i in which), precision=precision), in_axes=tuple(dims))
-        return product(*operands), 0
+
+        def product(*operands):
+            return matmul_product(ops, [operands[i] for i in which], precision)
+
+        return jax.vmap(product, in_axes=tuple(dims))(*operands), 0
     moved = [Z if d is None else jnp.moveaxis(Z, d, 0) for Z, d in zip(operands, dims, strict=True)]
     zeros = next(jnp.zeros_like(Z) for Z, d in zip(moved, dims, strict=True) if d is not None)
     moved = [zeros + Z[None] if d is None else Z for Z, d in zip(moved, dims, strict=True)]

@@ -2,13 +2,14 @@
 
     P X = L U,    Y = U^-1 L^-1 P
 
-LU with partial pivoting, then one forward and one backward substitution for each column of the permutation P. Written on
-scalars (or arrays that act as scalars), without a branch, so that a batch becomes straight vector code. Rows are exchanged
-by selects, since a register has no index. Adjugates are cheaper but lose the square of the condition number from n = 3 on.
+LU with partial pivoting, then one forward and one backward substitution for each column of the permutation P. Written
+on scalars (or arrays that act as scalars), without a branch, so that a batch becomes straight vector code. Rows are
+exchanged by selects, since a register has no index. Adjugates are cheaper but lose the square of the condition number
+from n = 3 on.
 """
 
-from jax import lax
 import jax.numpy as jnp
+from jax import lax
 
 
 def lu_inverse_entries(x: list[list]) -> list[list]:
@@ -36,7 +37,7 @@ def lu_inverse_entries(x: list[list]) -> list[list]:
         reciprocal.append(one / a[k][k])
     y = [[zero] * n for _ in range(n)]
     for j in range(n):
-        z = []
+        z: list = []
         for i in range(n):
             v = lax.select(row_of[i] == lax.full_like(row_of[i], j), one, zero)
             for k in range(i):

@@ -13,11 +13,11 @@ SCRIPT = """
 import os, signal, sys, time
 import jax, jax.numpy as jnp
 import jaxinv
-from jaxinv import _check_device, _cli, _cli_check
+from jaxinv._cli import check, device_checks, main
 {change}
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(_cli.main())
+    sys.exit(main.main())
 """
 
 

@@ -12,13 +12,13 @@ import pytest
 from _program import changed, run
 
 import jaxinv
-from jaxinv import _bench_measure
-from jaxinv._bench_cases import FULL_BYTES, MODES, Case, preset, product
-from jaxinv._bench_measure import measure
-from jaxinv._bench_plot import save_plot
-from jaxinv._bench_report import COLUMNS, notes, table
-from jaxinv._bench_run import FAILED, run_case
-from jaxinv._worker import CallFailed, NoAnswer, Worker
+from jaxinv._cli import bench_measure
+from jaxinv._cli.bench_cases import FULL_BYTES, MODES, Case, preset, product
+from jaxinv._cli.bench_measure import measure
+from jaxinv._cli.bench_plot import save_plot
+from jaxinv._cli.bench_report import COLUMNS, notes, table
+from jaxinv._cli.bench_run import FAILED, run_case
+from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
 HANG = """
 def hang(a):
@@ -32,7 +32,7 @@ def restored_config():
     """A measurement sets the precision of its process."""
     x64, cache = jax.config.jax_enable_x64, jax.config.jax_enable_compilation_cache
     yield
-    _bench_measure._prepare.cache_clear()
+    bench_measure._prepare.cache_clear()
     jax.config.update("jax_enable_x64", x64)
     jax.config.update("jax_enable_compilation_cache", cache)
 
@@ -119,7 +119,7 @@ def test_measure_torch(mode):
 
 
 def test_matrices_are_well_conditioned_and_pivot():
-    X, _ = _bench_measure._matrices(Case(8, 1000, "complex128", "forward"))
+    X, _ = bench_measure._matrices(Case(8, 1000, "complex128", "forward"))
     assert np.linalg.cond(X).max() < 100
     assert np.mean(np.abs(X[:, :, 0]).argmax(-1) == 0) < 0.3
 

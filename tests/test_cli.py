@@ -10,14 +10,14 @@ import time
 import pytest
 from _program import changed, environment, run
 
-from jaxinv import _cli
-from jaxinv._check_device import CHECKS
-from jaxinv._cli_output import as_json, coloured, markdown_table, text_table
+from jaxinv._cli import main as program
+from jaxinv._cli.device_checks import CHECKS
+from jaxinv._cli.output import as_json, coloured, markdown_table, text_table
 
 FEW_CHECKS = """
 keep = ("gradient float32", "gradient float64")
-_check_device.CHECKS = _cli_check.CHECKS = {name: _check_device.CHECKS[name] for name in keep}
-_cli_check.TIMED = (_cli_check.Case(2, 10, "float32", "forward"),)
+device_checks.CHECKS = check.CHECKS = {name: device_checks.CHECKS[name] for name in keep}
+check.TIMED = (check.Case(2, 10, "float32", "forward"),)
 """
 
 
@@ -61,9 +61,9 @@ jaxinv.inv = wrong
 
 def test_check_crash_and_hang_exit_with_1(tmp_path):
     change = f"""{FEW_CHECKS}
-_cli_check.CHECK_TIMEOUT = 5.0
-_check_device.CHECKS["gradient float32"] = lambda: time.sleep(1000)
-_check_device.CHECKS["gradient float64"] = lambda: os._exit(7)
+check.CHECK_TIMEOUT = 5.0
+device_checks.CHECKS["gradient float32"] = lambda: time.sleep(1000)
+device_checks.CHECKS["gradient float64"] = lambda: os._exit(7)
 """
     result = run([*changed(tmp_path, change), "--json", "--no-timing"])
     assert result.returncode == 1
@@ -73,7 +73,7 @@ _check_device.CHECKS["gradient float64"] = lambda: os._exit(7)
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT between processes")
 def test_check_interrupt_prints_what_was_measured(tmp_path):
-    change = FEW_CHECKS + "_check_device.CHECKS['gradient float64'] = lambda: time.sleep(1000)\n"
+    change = FEW_CHECKS + "device_checks.CHECKS['gradient float64'] = lambda: time.sleep(1000)\n"
     process = subprocess.Popen(
         [*changed(tmp_path, change), "--no-timing"],
         stdout=subprocess.PIPE,
@@ -101,22 +101,22 @@ def test_check_interrupt_prints_what_was_measured(tmp_path):
 )
 def test_wrong_option_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:
-        _cli.main(arguments)
+        program.main(arguments)
     assert error.value.code == 2
     assert "error: " in capsys.readouterr().err
 
 
 def test_plot_without_matplotlib_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(_cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(program, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as error:
-        _cli.main(["bench", "--plot", "a.png"])
+        program.main(["bench", "--plot", "a.png"])
     assert error.value.code == 2
     assert "pip install 'jaxinv[bench]'" in capsys.readouterr().err
 
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as error:
-        _cli.main(["--version"])
+        program.main(["--version"])
     assert error.value.code == 0
     assert capsys.readouterr().out.startswith("jaxinv 0.")
 

@@ -39,7 +39,7 @@ def test_inverse_of_every_batch_shape(n, batch):
     assert_is_inverse(Y, X)
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 17])
+@pytest.mark.parametrize("n", [2, 3, 17])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_inverse_of_every_float_dtype(dtype, n):
     X = random(n, (17,), dtype)

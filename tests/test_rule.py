@@ -61,7 +61,7 @@ def primitive(X):
 
 def break_rule(monkeypatch):
     product = _rule.triple_product
-    monkeypatch.setattr(_rule, "triple_product", lambda *operands: 1.01 * product(*operands))
+    monkeypatch.setattr(_rule, "triple_product", lambda *args, **options: 1.01 * product(*args, **options))
 
 
 def test_one_rule_runs_in_both_modes(monkeypatch):

@@ -27,7 +27,8 @@ def directions(X):
 
 def loss(f):
     def scalar(X):
-        return jnp.sum(jnp.sin(f(X)) * np.cos(np.arange(X.size, dtype=float)).reshape(X.shape))
+        weights = np.cos(np.arange(X.size)).reshape(X.shape).astype(X.dtype)
+        return jnp.sum(jnp.sin(f(X)) * weights)
 
     return scalar
 

@@ -4,15 +4,15 @@ import argparse
 import time
 from typing import Any
 
-from jaxinv._accuracy import LIMIT
-from jaxinv._bench_cases import Case
-from jaxinv._bench_report import notes, table
-from jaxinv._bench_run import FAILED, OK, failure_status, run_case
-from jaxinv._check_device import CHECKS, run_check
-from jaxinv._cli_output import GREEN, RED, as_json, coloured, text_table
-from jaxinv._cli_progress import with_progress
-from jaxinv._environment import environment, headline
-from jaxinv._worker import CallFailed, NoAnswer, Worker
+from jaxinv._cli.accuracy import LIMIT
+from jaxinv._cli.bench_cases import Case
+from jaxinv._cli.bench_report import notes, table
+from jaxinv._cli.bench_run import FAILED, OK, failure_status, run_case
+from jaxinv._cli.device_checks import CHECKS, run_check
+from jaxinv._cli.environment import environment, headline
+from jaxinv._cli.output import GREEN, RED, as_json, coloured, text_table
+from jaxinv._cli.progress import with_progress
+from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
 INTERRUPTED = 130
 CHECK_TIMEOUT = 60.0  # seconds, where the slowest check takes two

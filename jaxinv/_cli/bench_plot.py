@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from jaxinv._bench_report import speed_up
+from jaxinv._cli.bench_report import speed_up
 
 RIVALS = {
     "builtin": "jnp.linalg.inv",

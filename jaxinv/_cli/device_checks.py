@@ -13,8 +13,8 @@ from jax import Array
 from numpy.typing import DTypeLike, NDArray
 
 import jaxinv
-from jaxinv._accuracy import derivative_ratio, in_double, inverse_ratio
-from jaxinv._bench_rivals import in_mode
+from jaxinv._cli.accuracy import derivative_ratio, in_double, inverse_ratio
+from jaxinv._cli.bench_rivals import in_mode
 
 
 def run_check(name: str) -> float:

@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import jaxinv
-from jaxinv._bench_cases import DTYPES, MODES, PRESETS
-from jaxinv._bench_rivals import RIVALS
-from jaxinv._cli_bench import bench_command
-from jaxinv._cli_check import check_command
+from jaxinv._cli.bench import bench_command
+from jaxinv._cli.bench_cases import DTYPES, MODES, PRESETS
+from jaxinv._cli.bench_rivals import RIVALS
+from jaxinv._cli.check import check_command
 
 COMMANDS = ("check", "bench")
 

@@ -13,8 +13,8 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
-from jaxinv._bench_cases import Case
-from jaxinv._environment import thread_count
+from jaxinv._cli.bench_cases import Case
+from jaxinv._cli.environment import thread_count
 
 RIVALS = ("builtin", "copy", "matmul", "torch", "lapack")
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinv._bench_cases import Case
-from jaxinv._bench_measure import measure
-from jaxinv._worker import CallFailed, NoAnswer, Worker
+from jaxinv._cli.bench_cases import Case
+from jaxinv._cli.bench_measure import measure
+from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
 OK, FAILED, NO_ANSWER, CRASHED = "ok", "FAILED", "no answer", "crashed"
 

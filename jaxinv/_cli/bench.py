@@ -3,15 +3,15 @@
 import argparse
 from typing import Any
 
-from jaxinv._bench_cases import Case, preset, product
-from jaxinv._bench_plot import save_plot
-from jaxinv._bench_report import COLUMNS, notes, table
-from jaxinv._bench_run import FAILED, run_case
-from jaxinv._cli_check import INTERRUPTED
-from jaxinv._cli_output import RED, as_json, coloured, markdown_table, text_table
-from jaxinv._cli_progress import with_progress
-from jaxinv._environment import environment, headline
-from jaxinv._worker import Worker
+from jaxinv._cli.bench_cases import Case, preset, product
+from jaxinv._cli.bench_plot import save_plot
+from jaxinv._cli.bench_report import COLUMNS, notes, table
+from jaxinv._cli.bench_run import FAILED, run_case
+from jaxinv._cli.check import INTERRUPTED
+from jaxinv._cli.environment import environment, headline
+from jaxinv._cli.output import RED, as_json, coloured, markdown_table, text_table
+from jaxinv._cli.progress import with_progress
+from jaxinv._cli.worker import Worker
 
 EXPLANATION = """\
 ours, builtin: medians over the rounds; speed-up: the median of builtin / ours in each round, with its quartiles;

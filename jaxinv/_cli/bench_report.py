@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxinv._bench_run import OK
+from jaxinv._cli.bench_run import OK
 
 COLUMNS = (
     "n", "batch", "dtype", "mode", "ours ns/matrix", "builtin ns/matrix", "speed-up", "quartiles", "x copy", "x matmul",

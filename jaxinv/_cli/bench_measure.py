@@ -12,9 +12,10 @@ from jax import Array
 from numpy.typing import NDArray
 
 import jaxinv
-from jaxinv._accuracy import frobenius_error, in_double
-from jaxinv._bench_cases import Case
-from jaxinv._bench_rivals import Contender, copy_of, in_mode, lapack_contenders, matmul, torch_contender
+from jaxinv._cli.accuracy import frobenius_error, in_double
+from jaxinv._cli.bench_cases import Case
+from jaxinv._cli.bench_rivals import Contender, copy_of, in_mode, lapack_contenders, matmul, torch_contender
+from jaxinv._kernels import kernel_name
 
 SAMPLE_SECONDS = 2e-3  # a sample is as many calls as fill this
 CASE_SECONDS = 10.0  # after three rounds, no further one once they took this
@@ -30,7 +31,8 @@ def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
         over the rounds, seconds to compile, bytes of temporary memory. No `times` where the error is too large.
     """
     prepared = _prepare(case)
-    result = {"error": prepared.error, "error_limit": prepared.error_limit, "kernel": kernel_used(case)}
+    kernel = kernel_name(case.n, case.batch, case.dtype, jax.default_backend())
+    result = {"error": prepared.error, "error_limit": prepared.error_limit, "kernel": kernel}
     if not prepared.error <= prepared.error_limit:
         return result
     contenders = {"ours": prepared.ours} | _contenders(case, prepared, rivals)
@@ -47,12 +49,6 @@ def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
             "rounds": [float(s) for s in seconds],
         }
     return result | {"times": times}
-
-
-def kernel_used(case: Case) -> str | None:
-    """The kernel that `inv` takes for a case on this device; None where it does not say."""
-    # HOOK: return jaxinv._kernels.kernel_name(case.n, case.batch, case.dtype, jax.default_backend())
-    return None
 
 
 class _Prepared(NamedTuple):
