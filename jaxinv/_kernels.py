@@ -33,16 +33,20 @@ RECOMPUTED_UP_TO = 4
 
 
 def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
-    """The kernel for the inverses of a batch of n x n matrices; `batch` may be symbolic."""
+    """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`)."""
     if n == 1:
         return "reciprocal"
     if platform != "cpu":
-        return "elementwise LU" if n <= ELEMENTWISE_UP_TO else "batched LU"
+        return "elementwise LU" if _at_most(n, ELEMENTWISE_UP_TO) else "batched LU"
     limit = FUSED_COMPLEX_UP_TO if jnp.issubdtype(dtype, jnp.complexfloating) else FUSED_UP_TO
-    if n <= limit and not (isinstance(batch, int) and batch < FUSED_FROM_BATCH):
+    if _at_most(n, limit) and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
     # Never two batches of LAPACK calls at once: on JAX 0.10 with few cores they wait for each other for ever.
     return "LAPACK LU" if isinstance(batch, int) and batch == 1 else "LAPACK LU, in turn"
+
+
+def _at_most(size, limit):
+    return isinstance(size, int) and size <= limit
 
 
 def inverse_kernel(X: Array) -> Array:
@@ -88,17 +92,19 @@ _KERNELS = {
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
     """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
     n = operands[0].shape[-1]
+    if 0 in operands[0].shape:
+        return operands[0]
 
     def by_sums(*operands):
         A, B, C = (operands[i] for i in which)
         BC = _sum_of_outer_products(ops[1:], B, C)
-        return _sum_of_outer_products(ops[0] + "N", A, BC if n <= RECOMPUTED_UP_TO else materialised(BC))
+        return _sum_of_outer_products(ops[0] + "N", A, BC if _at_most(n, RECOMPUTED_UP_TO) else materialised(BC))
 
     def by_matmul(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision)
 
-    cpu = by_sums if n <= SUMS_ON_CPU else by_matmul
-    elsewhere = by_sums if n <= RECOMPUTED_UP_TO else by_matmul
+    cpu = by_sums if _at_most(n, SUMS_ON_CPU) else by_matmul
+    elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
     return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 
 

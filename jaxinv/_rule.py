@@ -46,7 +46,7 @@ def _inverse_fwd(X, precision):
 
 
 def _inverse_bwd(precision, Y, G):
-    return (-triple_product("TNT", Y, G, Y, precision=precision),)  # (3)
+    return (-triple_product("TNT", Y, G, Y, precision),)  # (3)
 
 
 _inverse.defvjp(_inverse_fwd, _inverse_bwd)

@@ -16,7 +16,7 @@ from jaxinv._kernels import SUMS_ON_CPU, matmul_product, product_kernel
 _FLIP = {"N": "T", "T": "N"}
 
 
-def triple_product(ops, A, B, C, *, precision):
+def triple_product(ops, A, B, C, precision):
     """op(A) (op(B) op(C)) for matrices of one shape (..., n, n), with a letter N or T of `ops` for each."""
     return _product(ops, [A, B, C], precision)
 
@@ -61,7 +61,8 @@ def _transposed(factors):
 
 
 def _product_batch(operands, dims, *, ops, which, precision):
-    if operands[0].shape[-1] > SUMS_ON_CPU and None in dims:  # a dot shares an operand uncopied
+    n = operands[0].shape[-1]
+    if None in dims and not (isinstance(n, int) and n <= SUMS_ON_CPU):  # a dot shares an operand uncopied
 
         def product(*operands):
             return matmul_product(ops, [operands[i] for i in which], precision)
