@@ -61,8 +61,8 @@ def test_derivatives_equal_those_of_einsum(ops, n):
 @sizes
 @all_ops
 def test_linear_transpose_of_each_operand_equals_that_of_einsum(ops, n):
-    operands = matrices(n, (3,), seed=3)
-    G = matrices(n, seed=4)
+    operands = jnp.asarray(matrices(n, (3,), seed=3))
+    G = jnp.asarray(matrices(n, seed=4))
     for i in range(3):
         transposed = [
             jax.linear_transpose(lambda Z, f=f, i=i: f(*operands[:i], Z, *operands[i + 1 :]), G)(G)
