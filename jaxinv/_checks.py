@@ -18,6 +18,13 @@ def as_square(name: str, a: Any) -> Array:
     return a
 
 
+def check_matrices_whole(name: str, a: Array) -> None:
+    """Each matrix of `a` must lie on one device, as far as its type says (explicit sharding)."""
+    spec = tuple(jax.typeof(a).sharding.spec)
+    if any(axis is not None for axis in spec[a.ndim - 2 :]):
+        raise ValueError(f"{name}: the last two axes of a must not be sharded, got {jax.typeof(a)}; reshard it first")
+
+
 def _as_array(name: str, a: Any) -> Array:
     if isinstance(a, (jax.Array, np.ndarray, np.generic)):
         numeric = isinstance(a.dtype, np.dtype) and (a.dtype == bool or jnp.issubdtype(a.dtype, np.number))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxinv._checks import as_square, canonical_precision
+from jaxinv._checks import as_square, canonical_precision, check_matrices_whole
 from jaxinv._rule import inverse
 
 
@@ -30,7 +30,8 @@ def inv(a: ArrayLike, *, precision: Any = None) -> Array:
 
     Raises:
         TypeError: `a` is not a numeric array: a list, a string, None, an array of objects or of PRNG keys.
-        ValueError: `a` is not of shape (..., n, n), or `precision` is not one that `jax.numpy.matmul` takes.
+        ValueError: `a` is not of shape (..., n, n), its last two axes are sharded in explicit mode, or `precision` is
+            not one that `jax.numpy.matmul` takes.
 
     Notes:
         * A singular matrix gives inf or nan and never raises; the other matrices of its batch are untouched. A matrix
@@ -67,6 +68,7 @@ def inv(a: ArrayLike, *, precision: Any = None) -> Array:
 
 @partial(jax.jit, static_argnums=1)
 def _inv(a, precision):
+    check_matrices_whole("inv", a)
     result_dtype = jax.eval_shape(jnp.sqrt, a).dtype
     compute_dtype = jnp.float32 if jnp.finfo(result_dtype).bits < 32 else result_dtype
     return inverse(a.astype(compute_dtype), precision).astype(result_dtype)

@@ -179,3 +179,17 @@ def test_tolerance_rejects_a_slightly_wrong_answer(derivative, n):
     theirs = oracle(derivative, *example(n))
     with pytest.raises(AssertionError, match=r"error .* above"):
         assert_trees_close(theirs * (1 + 1e-11), theirs, TOLERANCE)
+
+
+@pytest.mark.parametrize("spec", [P(None, "batch"), P(None, None, "batch"), P("batch", None, None)], ids=str)
+def test_explicit_mode_takes_whole_matrices_only(spec):
+    some_mesh = mesh(AxisType.Explicit)
+    X = matrices(8, (8,))
+    with entered(some_mesh):
+        X_ = jax.device_put(X, NamedSharding(some_mesh, spec))
+        if spec[0] == "batch":
+            assert_trees_close(np.asarray(jaxinv.inv(X_)), np.linalg.inv(X), TOLERANCE)
+            return
+        for f in (jaxinv.inv, jax.jit(jaxinv.inv), jax.grad(lambda X: jnp.sum(jaxinv.inv(X)))):
+            with pytest.raises(ValueError, match="inv: the last two axes of a must not be sharded"):
+                f(X_)
