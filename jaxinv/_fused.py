@@ -69,9 +69,9 @@ def _one_pass(entries, operands):
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
     """`f` on the scalars at each index of arrays of one shape, as one loop; results beyond those of `f` hold zeros."""
 
-    def reducer(_, scalars):
+    def reducer(_, scalars):  # closes over no array: JAX keeps it in a cache
         out = tuple(f(*scalars))
-        return out + (lax.full_like(scalars[0], 0),) * (len(vectors) - len(out))
+        return out + (lax.full_like(scalars[0], 0),) * (len(scalars) - len(out))
 
     start = (jnp.zeros((), vectors[0].dtype),) * len(vectors)
     ones = (1,) * vectors[0].ndim
