@@ -16,15 +16,24 @@ from jax.typing import DTypeLike
 
 from jaxinv._fused import map_matrices, materialised
 from jaxinv._lu import lu_inverse
+from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._unrolled_lu import lu_inverse_entries
 
-# Limits, measured on AMD EPYC 7003 (2 cores, AVX2), float32, JAX 0.12.0, 2026-11-22.
+# Limits, measured on AMD EPYC 7003 (2 cores, AVX2), float32, JAX 0.12.0, 2026-11-23.
 # n = 8: 0.2 against LAPACK's 1.1 us. At n = 9 LLVM leaves the loop scalar and compiles it for 10 s.
 FUSED_UP_TO = 8
 # n = 4: 0.23 against LAPACK's 0.91 us. n = 6: 0.63 against 1.3 us, but it compiles for 4 s.
 FUSED_COMPLEX_UP_TO = 4
 # Smaller batches do not fill the vectors.
 FUSED_FROM_BATCH = 16
+# n = 9: 0.7 against LAPACK's 2.0 us, n = 12: 0.9 against 2.4, n = 16: 2.1 against 3.7, n = 20: 3.0 against 4.8; n = 24
+# is even. float64: n = 16: 4.7 against 9.3 us.
+PANEL_UP_TO = 20
+# n = 5: 0.9 against 1.5 us, n = 6: 1.1 against 1.4; n = 7 loses.
+PANEL_COMPLEX_UP_TO = 6
+# It calls some 2 n^2 loops whatever the batch, and is even with LAPACK at batches of about n^3 / 4, complex 3 n^3.
+PANEL_FROM_BATCH = 0.5  # n^3
+PANEL_COMPLEX_FROM_BATCH = 6.0  # n^3
 # Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
 # few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
 LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 11)
@@ -42,9 +51,14 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
         return "reciprocal"
     if platform != "cpu":
         return "elementwise LU" if _at_most(n, ELEMENTWISE_UP_TO) else "batched LU"
-    limit = FUSED_COMPLEX_UP_TO if jnp.issubdtype(dtype, jnp.complexfloating) else FUSED_UP_TO
-    if _at_most(n, limit) and not _at_most(batch, FUSED_FROM_BATCH - 1):
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        fused, panel, per_cube = FUSED_COMPLEX_UP_TO, PANEL_COMPLEX_UP_TO, PANEL_COMPLEX_FROM_BATCH
+    else:
+        fused, panel, per_cube = FUSED_UP_TO, PANEL_UP_TO, PANEL_FROM_BATCH
+    if _at_most(n, fused) and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
+    if _at_most(n, panel) and isinstance(batch, int) and batch >= per_cube * n**3:
+        return "panel LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 
 
@@ -59,7 +73,7 @@ def inverse_kernel(X: Array) -> Array:
 
     def on(platform):
         def kernel(X):
-            return _KERNELS[kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)](X)
+            return KERNELS[kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)](X)
 
         return kernel
 
@@ -82,9 +96,10 @@ def _inverse_entries(*entries):
     return tuple(y for row in Y for y in row)
 
 
-_KERNELS = {
+KERNELS = {
     "reciprocal": lambda X: jnp.ones_like(X) / X,
     "fused LU": lambda X: map_matrices(_inverse_entries, X),
+    "panel LU": panel_lu_inverse,
     "batched LU": lu_inverse,
     "LU in turn": _in_turn,
     "elementwise LU": _elementwise,

@@ -20,9 +20,9 @@ def lu_inverse_entries(x: list[list]) -> list[list]:
     row_of = [lax.full_like(a[0][0], i, jnp.int32) for i in range(n)]  # row i of the factors is row row_of[i] of x
     reciprocal = []
     for k in range(n):
-        pivot, largest = lax.full_like(row_of[0], k), _size(a[k][k])
+        pivot, largest = lax.full_like(row_of[0], k), pivot_size(a[k][k])
         for i in range(k + 1, n):
-            size = _size(a[i][k])
+            size = pivot_size(a[i][k])
             larger = size > largest
             largest, pivot = lax.select(larger, size, largest), lax.select(larger, lax.full_like(pivot, i), pivot)
         for i in range(k + 1, n):
@@ -54,6 +54,6 @@ def _swap_if(swap, p, q):
     return lax.select(swap, q, p), lax.select(swap, p, q)
 
 
-def _size(z):
+def pivot_size(z):
     """The size that chooses a pivot: |z|, for complex numbers |Re z| + |Im z| as in LAPACK."""
     return lax.abs(lax.real(z)) + lax.abs(lax.imag(z)) if jnp.iscomplexobj(z) else lax.abs(z)

@@ -20,6 +20,12 @@ PROGRAMS = {
         for run in range(100):
             f(X).block_until_ready()
     """,
+    "gradients of two inverses of 20000 12x12": """
+        A, B = example(20000, 12), example(20000, 12)
+        f = jax.jit(jax.grad(lambda A, B: inv(A).sum() + inv(B).sum(), argnums=(0, 1)))
+        for run in range(20):
+            jax.block_until_ready(f(A, B))
+    """,
     "two independent inverses of 100 32x32": """
         A, B = example(100, 32), example(100, 32)
         f = jax.jit(lambda A, B: (inv(A), inv(B)))
