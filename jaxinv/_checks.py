@@ -28,6 +28,7 @@ def check_matrices_whole(name: str, a: Array) -> None:
 def _as_array(name: str, a: Any) -> Array:
     if isinstance(a, (jax.Array, np.ndarray, np.generic)):
         numeric = isinstance(a.dtype, np.dtype) and (a.dtype == bool or jnp.issubdtype(a.dtype, np.number))
+        numeric = numeric and a.dtype.type not in (np.longdouble, np.clongdouble)  # which JAX has not
     else:
         numeric = isinstance(a, (bool, int, float, complex)) or hasattr(a, "__jax_array__")
     if not numeric:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import gcd
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -29,42 +30,52 @@ LEAST_STEP = 16
 CHUNKED_FROM = 5
 
 
-def map_matrices(entries: Callable[..., Sequence], *operands: Array) -> Array:
-    """The n x n results of `entries` on n x n `operands` of one shape (..., n, n).
+def map_matrices(f: Callable[..., Sequence], sizes: Sequence[int], X: Array) -> tuple[Array, ...]:
+    """`f` of the n^2 entries of each matrix of X, row by row.
 
     Args:
-        entries: takes the entries of all operands, row by row, and returns the n^2 entries of the result.
-        operands: arrays of one shape and dtype.
+        f: takes n^2 scalars and returns sum(sizes) of them, n^2 or more.
+        sizes: of the arrays into which the results are gathered.
+        X: shape (..., n, n).
+
+    Returns:
+        Arrays of shapes (..., size).
     """
-    shape = operands[0].shape
-    n, batch = shape[-1], 1
-    for size in shape[:-2]:
+    *shape, n, _ = X.shape
+    batch = 1
+    for size in shape:
         batch = batch * size
-    flat = [X.reshape(batch, n * n) for X in operands]
-    if n < CHUNKED_FROM or not isinstance(batch, int):
-        return _one_pass(entries, *flat).reshape(shape)
-    return in_chunks(partial(_one_pass, entries), CHUNK, *flat).reshape(shape)
+    X = X.reshape(batch, n * n)
+    one_pass = partial(_one_pass, f, sizes)
+    out = one_pass(X) if n < CHUNKED_FROM or not isinstance(batch, int) else in_chunks(one_pass, CHUNK, X)
+    return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
-def in_chunks(f: Callable[..., Array], chunk: int, *operands: Array) -> Array:
-    """`f`, of operands of one shape (batch, ...), `chunk` of the batch at a time: LANES * LEAST_STEP or a multiple."""
-    batch, *shape = operands[0].shape
+def in_chunks(f: Callable[[Array], tuple[Array, ...]], chunk: int, X: Array) -> tuple[Array, ...]:
+    """`f` of X, shape (batch, ...), `chunk` of the batch at a time: LANES * LEAST_STEP or a multiple."""
+    batch = X.shape[0]
     if batch <= chunk:
-        return f(*operands)
+        return f(X)
     lanes = gcd(batch, LANES)
     length, unit = batch // lanes, max(LEAST_STEP, TILE // lanes)
     passes = -(-length // (chunk // (lanes * unit) * unit))
     step = -(-length // (passes * unit)) * unit
     passes = -(-length // step)
-    operands = tuple(X.reshape(lanes, length, *shape) for X in operands)
+    X = X.reshape(lanes, length, *X.shape[1:])
 
-    def body(i, Y):
+    def places(start):
+        return f(lax.dynamic_slice_in_dim(X, start, step, 1).reshape(lanes * step, *X.shape[2:]))
+
+    def body(i, Ys):
         start = many(i, passes) * step
-        places = [lax.dynamic_slice_in_dim(X, start, step, 1).reshape(lanes * step, *shape) for X in operands]
-        return lax.dynamic_update_slice_in_dim(Y, f(*places).reshape(lanes, step, *shape), start, 1)
+        out = (Y.reshape(lanes, step, *Y.shape[1:]) for Y in places(start))
+        return tuple(lax.dynamic_update_slice_in_dim(Y, new, start, 1) for Y, new in zip(Ys, out, strict=True))
 
+    zero = jnp.zeros_like(X.reshape(lanes, length, -1)[:, :, 0])
+    shapes = [zero.shape + Y.shape[1:] for Y in jax.eval_shape(places, 0)]
+    start = tuple(jnp.broadcast_to(zero.reshape(zero.shape + (1,) * (len(shape) - 2)), shape) for shape in shapes)
     # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
-    return lax.fori_loop(0, passes, body, jnp.zeros_like(operands[0])).reshape(batch, *shape)
+    return tuple(Y.reshape(batch, *Y.shape[2:]) for Y in lax.fori_loop(0, passes, body, start))
 
 
 def many(i: Array, passes: int) -> Array:
@@ -72,15 +83,16 @@ def many(i: Array, passes: int) -> Array:
     return lax.sort(jnp.stack([i, jnp.full_like(i, passes)]))[0]
 
 
-def _one_pass(entries, *operands):
-    """`entries` over operands of shape (batch, entries)."""
-    batch, m = operands[0].shape
-    if m < CHUNKED_FROM**2 or not isinstance(batch, int) or batch % TILE:
-        vectors = [X[:, k] for X in operands for k in range(m)]
-        return jnp.stack(one_loop(entries, *vectors)[:m], axis=1)
-    tiles = [materialised(X.reshape(-1, TILE, m).swapaxes(1, 2)) for X in operands]
-    results = one_loop(entries, *[X[:, k] for X in tiles for k in range(m)])[:m]
-    return materialised(jnp.stack(results, axis=1)).swapaxes(1, 2).reshape(batch, m)
+def _one_pass(f, sizes, X):
+    """`f` of the entries of X, shape (batch, entries)."""
+    batch, m = X.shape
+    in_tiles = m >= CHUNKED_FROM**2 and isinstance(batch, int) and batch % TILE == 0
+    X = materialised(X.reshape(-1, TILE, m).swapaxes(1, 2)) if in_tiles else X
+    vectors = [X[:, k] for k in range(m)]
+    spare = [jnp.zeros_like(vectors[0])] * (sum(sizes) - m)  # there are as many results as operands
+    results = iter(one_loop(lambda *scalars: f(*scalars[:m]), *vectors, *spare))
+    out = tuple(jnp.stack([next(results) for _ in range(size)], axis=1) for size in sizes)
+    return tuple(materialised(Y).swapaxes(1, 2).reshape(batch, -1) for Y in out) if in_tiles else out
 
 
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:

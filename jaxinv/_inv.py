@@ -69,6 +69,11 @@ def inv(a: ArrayLike, *, precision: Any = None) -> Array:
 @partial(jax.jit, static_argnums=1)
 def _inv(a, precision):
     check_matrices_whole("inv", a)
-    result_dtype = jax.eval_shape(jnp.sqrt, a).dtype
-    compute_dtype = jnp.float32 if jnp.finfo(result_dtype).bits < 32 else result_dtype
+    compute_dtype, result_dtype = dtypes_of(a)
     return inverse(a.astype(compute_dtype), precision).astype(result_dtype)
+
+
+def dtypes_of(a: Array) -> tuple[Any, Any]:
+    """The dtypes in which the inverse of `a` is computed and returned."""
+    result_dtype = jax.eval_shape(jnp.sqrt, a).dtype
+    return (jnp.float32 if jnp.finfo(result_dtype).bits < 32 else result_dtype), result_dtype

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxinv._fused import map_matrices, materialised
@@ -68,39 +69,70 @@ def _at_most(size, limit):
 
 def inverse_kernel(X: Array) -> Array:
     """The inverse of each matrix; inf or nan where it is singular."""
+    return _inverse_kernel(X, with_factors=False)[0]
+
+
+def inverse_and_factors_kernel(X: Array) -> tuple[Array, Array]:
+    """The inverse of each matrix, and n factors of its determinant, shape (..., n)."""
+    Y, factors = _inverse_kernel(X, with_factors=True)
+    return Y, factors
+
+
+def _inverse_kernel(X, with_factors):
     if 0 in X.shape:
-        return X
+        return X, jnp.ones(X.shape[:-1], X.dtype)
 
     def on(platform):
         def kernel(X):
-            return KERNELS[kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)](X)
+            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)
+            return KERNELS[name](X, with_factors)
 
         return kernel
 
-    return _on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X)
+    drop = (0, 1)[: 1 + with_factors]  # axes that the results lack
+    return _on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X, drop=drop)
 
 
-def _in_turn(X):
-    return lax.map(lu_inverse, X.reshape(-1, *X.shape[-2:])).reshape(X.shape)
+def _reciprocal(X, with_factors):
+    return (jnp.ones_like(X) / X, X[..., 0])[: 1 + with_factors]
 
 
-def _elementwise(X):
+def _fused(X, with_factors):
+    n = X.shape[-1]
+    sizes = (n * n, n)[: 1 + with_factors]
+    Y, *factors = map_matrices(lambda *entries: _inverse_entries(*entries)[: sum(sizes)], sizes, X)
+    return Y.reshape(X.shape), *factors
+
+
+def _batched(X, with_factors):
+    return lu_inverse(X)[: 1 + with_factors]
+
+
+def _in_turn(X, with_factors):
+    out = lax.map(lambda X: _batched(X, with_factors), X.reshape(-1, *X.shape[-2:]))
+    return tuple(Y.reshape(*X.shape[:-2], *Y.shape[1:]) for Y in out)
+
+
+def _elementwise(X, with_factors):
     n = X.shape[-1]
     entries = _inverse_entries(*(X[..., i, j] for i in range(n) for j in range(n)))
-    return jnp.stack(lax.optimization_barrier(entries), axis=-1).reshape(X.shape)
+    entries = lax.optimization_barrier(entries[: n * n + n * with_factors])
+    Y = jnp.stack(entries[: n * n], axis=-1).reshape(X.shape)
+    return (Y, jnp.stack(entries[n * n :], axis=-1)) if with_factors else (Y,)
 
 
 def _inverse_entries(*entries):
+    """The entries of the inverse, row by row, and then the factors of the determinant."""
     n = math.isqrt(len(entries))
-    Y = lu_inverse_entries([list(entries[i * n : (i + 1) * n]) for i in range(n)])
-    return tuple(y for row in Y for y in row)
+    Y, factors = lu_inverse_entries([list(entries[i * n : (i + 1) * n]) for i in range(n)])
+    return tuple(y for row in [*Y, factors] for y in row)
 
 
 KERNELS = {
-    "reciprocal": lambda X: jnp.ones_like(X) / X,
-    "fused LU": lambda X: map_matrices(_inverse_entries, X),
+    "reciprocal": _reciprocal,
+    "fused LU": _fused,
     "panel LU": panel_lu_inverse,
-    "batched LU": lu_inverse,
+    "batched LU": _batched,
     "LU in turn": _in_turn,
     "elementwise LU": _elementwise,
 }
@@ -138,12 +170,16 @@ def _sum_of_outer_products(ops, A, B):
     return sum(c[..., :, None] * r[..., None, :] for c, r in zip(columns, rows, strict=True))
 
 
-def _on_shards(kernel, *operands):
-    """`kernel` on each shard of a batch whose sharding is part of its type (explicit mode), else as it is."""
+def _on_shards(kernel, *operands, drop=0):
+    """`kernel` on each shard of a batch whose sharding is part of its type (explicit mode), else as it is.
+
+    Its result, or each of several, lacks the last `drop` axes of the operands.
+    """
     sharding = jax.typeof(operands[0]).sharding
     if all(axis is None for axis in sharding.spec):
         return kernel(*operands)
     axes = {name for axis in sharding.spec if axis for name in (axis if isinstance(axis, tuple) else (axis,))}
     specs = (sharding.spec,) * len(operands)
-    per_shard = jax.shard_map(kernel, mesh=sharding.mesh, in_specs=specs, out_specs=sharding.spec, axis_names=axes)
+    out_specs = jax.tree.map(lambda d: PartitionSpec(*sharding.spec[: len(sharding.spec) - d]), drop)
+    per_shard = jax.shard_map(kernel, mesh=sharding.mesh, in_specs=specs, out_specs=out_specs, axis_names=axes)
     return per_shard(*operands)

@@ -1,11 +1,14 @@
 """The inverse by LAPACK's LU factorisation, or that of the platform."""
 
+import jax.numpy as jnp
 from jax import Array, lax
 
 
-def lu_inverse(X: Array) -> Array:
-    """P X = L U with partial pivoting, then L Z = P and U Y = Z."""
-    LU, _, row_of = lax.linalg.lu(X)
+def lu_inverse(X: Array) -> tuple[Array, Array]:
+    """P X = L U with partial pivoting, then L Z = P and U Y = Z; and the n factors of the determinant."""
+    LU, pivots, row_of = lax.linalg.lu(X)
     P = (row_of[..., None] == lax.broadcasted_iota(row_of.dtype, X.shape, X.ndim - 1)).astype(X.dtype)
     Z = lax.linalg.triangular_solve(LU, P, left_side=True, lower=True, unit_diagonal=True)
-    return lax.linalg.triangular_solve(LU, Z, left_side=True, lower=False)
+    Y = lax.linalg.triangular_solve(LU, Z, left_side=True, lower=False)
+    swaps = pivots != lax.broadcasted_iota(pivots.dtype, pivots.shape, pivots.ndim - 1)
+    return Y, jnp.where(swaps, -1, 1).astype(X.dtype) * jnp.diagonal(LU, axis1=-2, axis2=-1)

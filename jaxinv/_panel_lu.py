@@ -35,10 +35,14 @@ CHUNK_BYTES = 2**21 + 2**19
 WORD = 32  # bits of the words that record which rows have been taken
 
 
-def panel_lu_inverse(X: Array) -> Array:
-    """The inverse of each matrix of X, (..., n, n), the batch of a known size; inf or nan where it is singular."""
-    n = X.shape[-1]
-    return in_chunks(_inverse_of_chunk, chunk_size(n, X.dtype), X.reshape(-1, n, n)).reshape(X.shape)
+def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
+    """The inverse of each matrix of X, shape (..., n, n), the batch of a known size; inf or nan where it is singular.
+
+    If asked for, n factors of the determinant too, shape (..., n).
+    """
+    *batch, n, _ = X.shape
+    out = in_chunks(partial(_inverse_of_chunk, with_factors), chunk_size(n, X.dtype), X.reshape(-1, n, n))
+    return tuple(Y.reshape(*batch, *Y.shape[1:]) for Y in out)
 
 
 def chunk_size(n: int, dtype: np.dtype) -> int:
@@ -46,7 +50,7 @@ def chunk_size(n: int, dtype: np.dtype) -> int:
     return max(1 << (CHUNK_BYTES // (n * n * dtype.itemsize)).bit_length() - 1, LANES * LEAST_STEP)
 
 
-def _inverse_of_chunk(X):
+def _inverse_of_chunk(with_factors, X):
     batch, n, _ = X.shape
     width = min(WIDTHS, key=lambda w: -n % w)
     spare = -n % width
@@ -55,19 +59,23 @@ def _inverse_of_chunk(X):
         X = jnp.pad(X, ((0, 0), (0, spare), (0, spare))) + identity[None]
     tile = TILE if batch // gcd(batch, LANES) % TILE == 0 else batch
     Z = materialised(X.reshape(-1, tile, n + spare, n + spare).transpose(0, 2, 3, 1))
-    Y = materialised(_back_substitute(*_factorise(Z, width)))
-    return Y.transpose(0, 3, 1, 2).reshape(X.shape)[:, :n, :n]
+    LU, p, pivots = _factorise(Z, width)
+    Y = materialised(_back_substitute(LU, p)).transpose(0, 3, 1, 2).reshape(X.shape)[:, :n, :n]
+    return (Y, _factors(p, pivots).swapaxes(1, 2).reshape(batch, -1)[:, :n]) if with_factors else (Y,)
 
 
 def _factorise(Z, width):
-    """L^-1 and U in one array, the rows in the order they were taken, and that order; Z is (tiles, n, n, tile)."""
+    """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; the order; the pivots.
+
+    Where a pivot is zero, the pivots after it are nan, and U is nan where it has been taken before too.
+    """
     n = Z.shape[1]
     p = taken_at = jnp.full_like(Z[:, :, 0], n, jnp.uint32)
     row = lax.broadcasted_iota(jnp.uint32, p.shape, 1)
     taken = (jnp.zeros_like(p[:, 0]),) * -(-n // WORD)
 
     def step(panel, state):
-        Z, p, taken_at, taken = state
+        Z, p, pivots, taken_at, taken = state
         k = many(panel, n // width) * width
         N = lax.dynamic_slice_in_dim(Z, k, width, axis=2)
         panel_entries = [N[:, i, c] for i in range(n) for c in range(width)]
@@ -81,14 +89,18 @@ def _factorise(Z, width):
         for c in range(width):
             M = jnp.where(taken_at > (k + c).astype(jnp.uint32), N[:, :, c], 0)
             Z = Z + M[:, :, None] * R[c][:, None]
-        Z = lax.dynamic_update_slice_in_dim(Z, N, k, axis=2)
-        return Z, lax.dynamic_update_slice_in_dim(p, jnp.stack(rows, axis=1), k, axis=1), taken_at, tuple(taken)
+        in_panel = [jnp.stack(rows, axis=1), jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1)]
+        p, pivots = (
+            lax.dynamic_update_slice_in_dim(old, new, k, axis=1) for old, new in zip((p, pivots), in_panel, strict=True)
+        )
+        return lax.dynamic_update_slice_in_dim(Z, N, k, axis=2), p, pivots, taken_at, tuple(taken)
 
-    Z, p, _, _ = lax.fori_loop(0, n // width, step, (Z, p, taken_at, taken))
+    start = (Z, p, jnp.zeros_like(Z[:, 0]), taken_at, taken)
+    Z, p, pivots, _, _ = lax.fori_loop(0, n // width, step, start)
     in_order = Z[:, :1]
     for i in range(1, n):
         in_order = jnp.where(p[:, :, None] == i, Z[:, i, None], in_order)
-    return materialised(in_order), p
+    return materialised(in_order), p, pivots
 
 
 def _row(Z, q):
@@ -144,3 +156,11 @@ def _back_substitute(LU, p):
     for l in range(n):
         in_order = jnp.where(p[:, l, None, None] == column, Y[:, :, l, None], in_order)
     return in_order
+
+
+def _factors(p, pivots):
+    """The factors of the determinant: the pivots, the first with the sign of P."""
+    n = p.shape[1]
+    inversions = sum((p[:, i] > p[:, j]).astype(jnp.int32) for j in range(n) for i in range(j))
+    sign = 1 - 2 * (inversions % 2).astype(pivots.dtype)
+    return jnp.concatenate([sign[:, None] * pivots[:, :1], pivots[:, 1:]], axis=1)

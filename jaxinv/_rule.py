@@ -12,6 +12,9 @@ Derivation, for a square matrix X with inverse Y and a scalar loss L:
 is not stated again: it is the linear transpose of (3). JAX's cotangents are plain transposes, so nothing is conjugated,
 for complex matrices either.
 
+With `zero_singular`, a matrix without a finite inverse has Y = 0 and X_bar = 0, whatever its G is: nan too. No inverse
+is zero, so Y = 0 tells which they are.
+
 Why a primitive around a `custom_vjp`: a `custom_vjp` alone has no forward mode, hence no `jvp` and no `hessian`; and a
 primitive is lowered where the whole batch is visible, however many `vmap`s it came through.
 
@@ -30,45 +33,64 @@ from jaxinv._kernels import inverse_kernel
 from jaxinv._triple_product import triple_product
 
 
-def inverse(X, precision):
+def inverse(X, precision, zero_singular=False):
     """Y = X^-1 of a validated `X`, shape (..., n, n); `precision` is that of the rule's products."""
-    return inverse_p.bind(X, precision=precision)
+    return inverse_p.bind(X, precision=precision, zero_singular=zero_singular)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _inverse(X, precision):
-    return inverse(X, precision)
+def is_zero(Y):
+    """Where a matrix of Y is zero, shape (..., 1, 1)."""
+    return jnp.all(Y == 0, axis=(-2, -1), keepdims=True)
 
 
-def _inverse_fwd(X, precision):
-    Y = inverse(X, precision)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _inverse(X, precision, zero_singular):
+    return inverse(X, precision, zero_singular)
+
+
+def _inverse_fwd(X, precision, zero_singular):
+    Y = inverse(X, precision, zero_singular)
     return Y, Y
 
 
-def _inverse_bwd(precision, Y, G):
-    return (-triple_product("TNT", Y, G, Y, precision),)  # (3)
+def _inverse_bwd(precision, zero_singular, Y, G):
+    X_bar = -triple_product("TNT", Y, G, Y, precision)  # (3)
+    return (jnp.where(is_zero(Y), 0, X_bar) if zero_singular else X_bar,)
 
 
 _inverse.defvjp(_inverse_fwd, _inverse_bwd)
 
 
-def _inverse_jvp(primals, tangents, *, precision):
-    (X,), (dX,) = primals, tangents
-    Y, pullback = jax.vjp(lambda X: _inverse(X, precision), X)
-    if isinstance(dX, ad.Zero):
-        return Y, dX
+def transposed_jvp(f, X, dX):
+    """f(X), and its derivative along dX as the linear transpose of the pullback of f."""
+    Y, pullback = jax.vjp(f, X)
     (dY,) = jax.linear_transpose(lambda G: pullback(G)[0], Y)(dX)
     return Y, dY
 
 
-def _inverse_batch(args, dims, *, precision):
+def _inverse_jvp(primals, tangents, *, precision, zero_singular):
+    (X,), (dX,) = primals, tangents
+    if isinstance(dX, ad.Zero):
+        return inverse(X, precision, zero_singular), dX
+    return transposed_jvp(lambda X: _inverse(X, precision, zero_singular), X, dX)
+
+
+def _inverse_batch(args, dims, **params):
     (X,), (dim,) = args, dims
-    return inverse(jnp.moveaxis(X, dim, 0), precision), 0
+    return inverse_p.bind(jnp.moveaxis(X, dim, 0), **params), 0
+
+
+def _kernel(X, *, precision, zero_singular):
+    Y = inverse_kernel(X)
+    if not zero_singular:
+        return Y
+    finite = jnp.all(jnp.isfinite(X) & jnp.isfinite(Y), axis=(-2, -1), keepdims=True)
+    return jnp.where(finite, Y, 0)
 
 
 inverse_p = Primitive("inverse")
-inverse_p.def_abstract_eval(lambda X, *, precision: X)
-inverse_p.def_impl(lambda X, *, precision: inverse_kernel(X))
+inverse_p.def_abstract_eval(lambda X, **params: X)
+inverse_p.def_impl(_kernel)
 ad.primitive_jvps[inverse_p] = _inverse_jvp
 batching.primitive_batchers[inverse_p] = _inverse_batch
-mlir.register_lowering(inverse_p, mlir.lower_fun(lambda X, *, precision: inverse_kernel(X), multiple_results=False))
+mlir.register_lowering(inverse_p, mlir.lower_fun(_kernel, multiple_results=False))

@@ -12,19 +12,23 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def lu_inverse_entries(x: list[list]) -> list[list]:
-    """The entries of the inverse from the n x n entries `x`; inf or nan where the matrix is singular."""
+def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
+    """The entries of the inverse from the n x n entries `x`, and the n factors of their determinant.
+
+    The inverse has inf or nan where the matrix is singular. The factors are the pivots, the first with the sign of P.
+    """
     n = len(x)
     a = [list(row) for row in x]
     one, zero = lax.full_like(a[0][0], 1), lax.full_like(a[0][0], 0)
     row_of = [lax.full_like(a[0][0], i, jnp.int32) for i in range(n)]  # row i of the factors is row row_of[i] of x
-    reciprocal = []
+    sign, reciprocal = one, []
     for k in range(n):
         pivot, largest = lax.full_like(row_of[0], k), pivot_size(a[k][k])
         for i in range(k + 1, n):
             size = pivot_size(a[i][k])
             larger = size > largest
             largest, pivot = lax.select(larger, size, largest), lax.select(larger, lax.full_like(pivot, i), pivot)
+        sign = lax.select(pivot == lax.full_like(pivot, k), sign, -sign)
         for i in range(k + 1, n):
             chosen = pivot == lax.full_like(pivot, i)
             for j in range(n):
@@ -47,7 +51,7 @@ def lu_inverse_entries(x: list[list]) -> list[list]:
             for k in range(i + 1, n):
                 z[i] = z[i] - a[i][k] * y[k][j]
             y[i][j] = z[i] * reciprocal[i]
-    return y
+    return y, [sign * a[0][0], *(a[k][k] for k in range(1, n))]
 
 
 def _swap_if(swap, p, q):

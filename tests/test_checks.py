@@ -7,7 +7,7 @@ import pytest
 
 import jaxinv
 
-FUNCTIONS = pytest.mark.parametrize("name", ["inv", "inv_jacobian"])
+FUNCTIONS = pytest.mark.parametrize("name", ["inv", "inv_jacobian", "inv_ex", "inv_logdet"])
 PRECISIONS = [
     *("default", "high", "highest", "float32", "tensorfloat32", jax.lax.Precision.HIGH, jax.lax.Precision.HIGHEST),
     *(("high", "highest"), (jax.lax.Precision.HIGH, jax.lax.Precision.HIGHEST)),

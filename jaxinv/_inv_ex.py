@@ -1,0 +1,89 @@
+"""`jaxinv.inv_ex`: the inverse with a diagnosis of each matrix, and no nan from singular ones."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxinv._checks import as_square, canonical_precision, check_matrices_whole
+from jaxinv._inv import dtypes_of
+from jaxinv._rule import inverse, is_zero
+
+
+class InvEx(NamedTuple):
+    """What `inv_ex` returns."""
+
+    inverse: Array
+    rcond: Array
+    singular: Array
+
+
+def inv_ex(a: ArrayLike, *, precision: Any = None) -> InvEx:
+    """The inverse of each matrix, its reciprocal condition number, and whether it is singular.
+
+    Where `inv` gives inf or nan, this gives zero, and zero gradients: one singular matrix harms no other, neither
+    directly nor through parameters that they share. It never raises for values and never waits for the host.
+
+    Args:
+        a: array of shape (..., n, n), of the dtypes of `inv`.
+        precision: of the matrix products in the derivatives, as in `inv`.
+
+    Returns:
+        A named tuple of
+
+        * `inverse`, shape (..., n, n), the dtype that `inv` returns: zero where `singular`, else the bits of `inv`;
+        * `rcond`, shape (...), real: the reciprocal condition number 1 / (|a| |inverse|) in the 1-norm, exact, and 0
+          where `singular`. Below n eps the inverse may have no correct digit. float32 for bfloat16 and float16;
+        * `singular`, shape (...), bool: elimination met a zero pivot, the inverse overflows, or `a` has a nan or inf.
+
+    Raises:
+        TypeError, ValueError: as `inv`.
+
+    Notes:
+        * Rounding hides singularity: a matrix that is singular in exact arithmetic is often inverted to large finite
+          numbers. `rcond` shows it, `singular` does not.
+        * The inverse has derivatives of any order, in both modes; where `singular` they are zero, whatever comes from
+          above, nan too. `rcond` and `singular` have none.
+        * `inv` keeps the inf and nan. A float16 inverse above 65504 is inf here too: it is rounded at the end.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> import jaxinv
+        >>> X = jnp.array([[[2.0, 3.0], [1.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]]])
+        >>> Y, rcond, singular = jaxinv.inv_ex(X)
+        >>> print(rcond, singular)
+        [0.04 0.  ] [False  True]
+        >>> print(Y[1])
+        [[0. 0.]
+         [0. 0.]]
+        >>> print(jax.grad(lambda X: jnp.trace(jaxinv.inv_ex(X).inverse.sum(0)))(X)[1])
+        [[0. 0.]
+         [0. 0.]]
+
+    References:
+        N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., chapter 15, SIAM 2002,
+        https://doi.org/10.1137/1.9780898718027
+    """
+    a = as_square("inv_ex", a)
+    return _inv_ex(a, canonical_precision("inv_ex", precision))
+
+
+@partial(jax.jit, static_argnums=1)
+def _inv_ex(a, precision):
+    check_matrices_whole("inv_ex", a)
+    compute_dtype, result_dtype = dtypes_of(a)
+    X = a.astype(compute_dtype)
+    Y = inverse(X, precision, zero_singular=True)
+    X_, Y_ = lax.stop_gradient((X, Y))
+    empty = X.shape[-1] == 0
+    singular = is_zero(Y_)[..., 0, 0] & (not empty)
+    rcond = jnp.ones_like(_norm(X_)) if empty else jnp.where(singular, 0, 1 / _norm(X_) / _norm(Y_))
+    return InvEx(Y.astype(result_dtype), rcond, singular)
+
+
+def _norm(X):
+    """The 1-norm of each matrix."""
+    return jnp.max(jnp.sum(jnp.abs(X), axis=-2), axis=-1, initial=0)

@@ -1,0 +1,258 @@
+"""What is lowered for GPUs and TPUs, read in the exported StableHLO: such a device is not needed, and nothing runs.
+
+Left open is what the compiler of the device makes of it: whether it fuses, and whether a fusion computes twice.
+"""
+
+import re
+from collections import Counter
+from functools import cache, partial
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.experimental import io_callback
+
+import jaxinv
+from jaxinv._kernels import ELEMENTWISE_UP_TO, RECOMPUTED_UP_TO, SUMS_ON_CPU, inverse_kernel
+
+MATRICES = 1000
+
+
+def gradient(X, precision=None):
+    return jax.grad(lambda X: jnp.sum(jnp.sin(jaxinv.inv(X, precision=precision))).real)(X)
+
+
+def jvp(X, precision=None):
+    return jax.jvp(partial(jaxinv.inv, precision=precision), (X,), (X,))
+
+
+def vmap_with_odd_axes(X):
+    """Of shape (n, batch, n, 3)."""
+    return jax.vmap(jax.vmap(jaxinv.inv, in_axes=1, out_axes=-1), in_axes=-1, out_axes=1)(X)
+
+
+FUNCTIONS = {"inv": jaxinv.inv, "gradient": gradient, "jvp": jvp, "vmap": vmap_with_odd_axes}
+
+small_sizes = pytest.mark.parametrize("n", range(1, ELEMENTWISE_UP_TO + 1))
+batches = pytest.mark.parametrize("batch", [(), (MATRICES,)], ids=str)
+dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64, jnp.bfloat16], ids=lambda d: d.__name__)
+functions = pytest.mark.parametrize("name", FUNCTIONS)
+accelerators = pytest.mark.parametrize("platform", ["cuda", "tpu"])
+
+
+def exported(f, shape, dtype=jnp.float32, platforms=("cuda",)):
+    module = jax.export.export(jax.jit(f), platforms=platforms)(jax.ShapeDtypeStruct(shape, dtype)).mlir_module()
+    return without_locations(module)
+
+
+@cache
+def lowered(name, n, batch, dtype, *platforms):
+    shape = (n, *(batch or (1,)), n, 3) if name == "vmap" else (*batch, n, n)
+    return exported(FUNCTIONS[name], shape, dtype, platforms)
+
+
+def without_locations(module):
+    """They hold the names of files and of functions, which say nothing about operations."""
+    return re.sub(r'loc\("[^"]*"', 'loc(""', module)
+
+
+def custom_calls(module):
+    """Their targets. No harmless one, of a sharding or of an assertion on shapes, appears in these modules."""
+    return re.findall(r'stablehlo\.custom_call\b.*?(?:@|call_target_name = )"?([\w.$]*)', module)
+
+
+def host_calls(module):
+    """Callbacks into Python, custom calls or, on TPU, transfers."""
+    transfers = re.findall(r"stablehlo\.(send|recv|infeed|outfeed)\b", module)
+    return [target for target in custom_calls(module) if "callback" in target] + transfers
+
+
+def double_precision(module):
+    return re.findall(r"(?:\b|x)f64\b.*", module)
+
+
+def loops(module):
+    return re.findall(r"stablehlo\.while\b.*", module)
+
+
+def work(module):
+    """How often each operation stands there."""
+    return Counter(re.findall(r"stablehlo\.(\w+)", module))
+
+
+def called_again(module):
+    """Functions called from more than one place, whose operations count once in `work`."""
+    return [name for name, calls in Counter(re.findall(r"\bcall @(\w+)", module)).items() if calls > 1]
+
+
+def precisions(module):
+    """Of the two operands of each matrix product. DEFAULT is printed as nothing."""
+    products = re.findall(r"stablehlo\.dot_general\b.*", module)
+    named = [re.search(r"precision = \[(\w+), (\w+)\]", product) for product in products]
+    return [match.groups() if match else ("DEFAULT", "DEFAULT") for match in named]
+
+
+@small_sizes
+@batches
+@dtypes
+@functions
+@accelerators
+def test_small_matrices_need_no_library_no_host_no_loop_and_no_float64(n, batch, dtype, name, platform):
+    module = lowered(name, n, batch, dtype, platform)
+    assert not custom_calls(module), f"custom calls: {custom_calls(module)}"
+    assert not host_calls(module), f"calls of the host: {host_calls(module)}"
+    assert not double_precision(module), f"float64: {double_precision(module)}"
+    assert not loops(module), f"loops: {loops(module)}"
+    if n <= RECOMPUTED_UP_TO:
+        assert not precisions(module), f"matrix products, which may be less precise: {precisions(module)}"
+
+
+# Divisions: n (n - 1) / 2 multipliers of L and n reciprocals of the pivots, for all n^2 entries of the inverse at once.
+# Multiplications: n (n - 1) (2 n - 1) / 6 of the elimination and, for each of n columns, n (n - 1) / 2 of the forward
+# and n (n - 1) / 2 + n of the backward substitution. Subtractions: as many without these last n.
+def most_divisions(n):
+    return n * (n + 1) // 2
+
+
+def most_subtractions(n):
+    return n * (n - 1) * (2 * n - 1) // 6 + n * n * (n - 1)
+
+
+@small_sizes
+@batches
+@dtypes
+@pytest.mark.parametrize("name", ["inv", "vmap"])
+@accelerators
+def test_inverse_is_the_work_of_one_lu(n, batch, dtype, name, platform):
+    module = lowered(name, n, batch, dtype, platform)
+    count = work(module)
+    assert count["divide"], "no division: is this the inverse?"
+    assert count["divide"] <= most_divisions(n), f"{count['divide']} divisions"
+    assert count["multiply"] <= most_subtractions(n) + n * n, f"{count['multiply']} multiplications"
+    assert count["subtract"] <= most_subtractions(n), f"{count['subtract']} subtractions"
+    assert not called_again(module), f"called more than once: {called_again(module)}"
+
+
+@small_sizes
+@batches
+@accelerators
+@pytest.mark.parametrize(
+    ("name", "dtype"),  # of complex matrices the cosine, derivative of the sine, divides too
+    [("gradient", jnp.float32), ("gradient", jnp.bfloat16), ("jvp", jnp.float32), ("jvp", jnp.complex64)],
+)
+def test_derivative_inverts_once(n, batch, dtype, name, platform):
+    module = lowered(name, n, batch, dtype, platform)
+    assert 0 < work(module)["divide"] <= most_divisions(n), f"{work(module)['divide']} divisions"
+    assert not called_again(module), f"called more than once: {called_again(module)}"
+
+
+@small_sizes
+@batches
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_module_for_all_platforms_has_no_host_calls_and_no_float64(n, batch, dtype):
+    module = lowered("gradient", n, batch, dtype, "cpu", "cuda", "tpu")  # the inverse is in it
+    assert not host_calls(module), f"calls of the host: {host_calls(module)}"
+    assert not double_precision(module), f"float64: {double_precision(module)}"
+    if batch:  # on CPU too, where a single matrix goes through LAPACK
+        assert not custom_calls(module), f"custom calls: {custom_calls(module)}"
+
+
+@pytest.mark.parametrize("n", [*range(ELEMENTWISE_UP_TO + 1, 9), 32])
+@dtypes
+def test_larger_matrices_have_no_host_calls_and_no_float64(n, dtype):
+    module = lowered("gradient", n, (MATRICES,), dtype, "cuda")  # the inverse is in it
+    assert not host_calls(module), f"calls of the host: {host_calls(module)}"
+    assert not double_precision(module), f"float64: {double_precision(module)}"
+
+
+def effects(f, shape):
+    return jax.make_jaxpr(f)(jax.ShapeDtypeStruct(shape, jnp.float32)).effects
+
+
+@pytest.mark.parametrize("n", [1, ELEMENTWISE_UP_TO, 5, 32])
+def test_functions_and_the_kernel_they_lower_to_have_no_effects(n):
+    for f in (jaxinv.inv, gradient, jvp, inverse_kernel):
+        assert not effects(f, (MATRICES, n, n)), f"{f.__name__}: {effects(f, (MATRICES, n, n))}"
+
+
+def jacobian(X, precision=None):
+    """Its products share the inverse over a batch of cotangents."""
+    return jax.jacrev(partial(jaxinv.inv, precision=precision))(X)
+
+
+derivatives = pytest.mark.parametrize("derivative", [gradient, jvp, jacobian])
+product_sizes = pytest.mark.parametrize("n", [RECOMPUTED_UP_TO + 1, 16, SUMS_ON_CPU + 1])
+
+
+@product_sizes
+@derivatives
+def test_products_of_derivatives_have_highest_precision(n, derivative):
+    """Or a GPU could take TF32, with three digits."""
+    found = precisions(exported(derivative, (n, n) if derivative is jacobian else (MATRICES, n, n)))
+    assert found == [("HIGHEST", "HIGHEST")] * 2, f"precisions: {found}"
+
+
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+@derivatives
+def test_precision_of_the_user_is_honoured(derivative, precision):
+    found = precisions(exported(partial(derivative, precision=precision), (16, 16)))
+    assert found == [(precision.upper(), precision.upper())] * 2, f"precisions: {found}"
+
+
+@accelerators
+def test_control_custom_calls_of_the_builtin_are_seen(platform):
+    assert custom_calls(exported(jnp.linalg.inv, (MATRICES, 3, 3), platforms=(platform,)))
+
+
+def pure(X):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(X.shape, X.dtype), X)
+
+
+def ordered(X):
+    return io_callback(np.sin, jax.ShapeDtypeStruct(X.shape, X.dtype), X, ordered=True)
+
+
+@pytest.mark.parametrize("f", [pure, ordered])
+def test_control_callbacks_are_seen(f):
+    """Lowered for this device: without a GPU, JAX lowers no callback for one."""
+    assert host_calls(without_locations(jax.jit(f).lower(jax.ShapeDtypeStruct((3, 3), jnp.float32)).as_text()))
+    assert bool(effects(f, (3, 3))) is (f is ordered)
+
+
+def test_control_transfers_and_generic_custom_calls_are_seen():
+    """Written out: no public function lowers to them here."""
+    assert host_calls('%1 = "stablehlo.send"(%arg0, %0) <{is_host_transfer = true}>') == ["send"]
+    assert host_calls('"stablehlo.custom_call"(%0) <{call_target_name = "xla_callback"}>') == ["xla_callback"]
+
+
+@pytest.mark.parametrize("f", [lambda X: X.astype(jnp.float64), lambda X: jnp.sum(X.astype(jnp.complex128)).real])
+def test_control_float64_is_seen(f):
+    assert double_precision(exported(f, (3, 3)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.complex128])
+def test_control_float64_of_the_inverse_is_seen_and_int64_is_not(dtype):
+    assert double_precision(exported(jaxinv.inv, (3, 3), dtype))
+    assert not double_precision(exported(lambda X: X.astype(jnp.int64), (3, 3)))
+
+
+@pytest.mark.parametrize(
+    "f", [lambda X: lax.fori_loop(0, 3, lambda i, X: X @ X, X), lambda X: lax.map(jaxinv.inv, X[None])]
+)
+def test_control_loops_are_seen(f):
+    assert loops(exported(f, (3, 3)))
+
+
+def test_control_work_for_each_entry_is_seen():
+    n = 3
+    entry_by_entry = lambda X: jnp.stack([X[i, j] / X[0, 0] for i in range(n) for j in range(n)])
+    assert work(exported(entry_by_entry, (n, n)))["divide"] > most_divisions(n)
+    row_by_row = exported(lambda X: jnp.stack([jaxinv.inv(X)[i] for i in range(n)]), (n, n))
+    assert called_again(row_by_row) or work(row_by_row)["divide"] > most_divisions(n)
+
+
+def test_control_precision_of_a_plain_product_is_default():
+    assert precisions(exported(lambda X: X @ X, (16, 16))) == [("DEFAULT", "DEFAULT")]
