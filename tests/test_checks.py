@@ -45,6 +45,7 @@ def test_wrong_shape_raises(name, shape):
         (object(), "object"),
         (np.str_("one"), "str_"),
         (np.eye(2, dtype=object), "an array of dtype object"),
+        (np.eye(2, dtype=np.longdouble), f"an array of dtype {np.dtype(np.longdouble)}"),
         (np.array([["one"]]), "an array of dtype <U3"),
         (np.zeros((2, 2), "datetime64[s]"), "an array of dtype datetime64"),
         (np.zeros((2, 2), jax.dtypes.float0), "an array of dtype .*float0"),

@@ -13,7 +13,7 @@ from test_transforms import DERIVATIVES, SHORT, TOLERANCE, example
 import jaxinv
 
 # n and a batch for each kernel: reciprocal, fused LU, panel LU, LAPACK; panel LU of complex matrices from n = 5.
-BATCHES = {1: 17, 2: 17, 3: 17, 5: 750, 8: 17, 9: 400, 25: 5}
+BATCHES = {1: 17, 3: 17, 5: 750, 8: 17, 9: 400, 25: 5}
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]
 
 
@@ -58,7 +58,7 @@ def test_inverse_has_the_bits_of_inv(n):
     np.testing.assert_array_equal(jaxinv.inv_logdet(X).inverse, jaxinv.inv(X))
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 9, 25])
+@pytest.mark.parametrize("n", [3, 8, 9, 25])
 def test_sign_of_permutations_is_exact(n):
     rng = np.random.default_rng(n)
     X = np.stack([np.eye(n, dtype=np.float32)[rng.permutation(n)] for _ in range(BATCHES[n])])
@@ -93,8 +93,9 @@ def test_determinant_that_over_or_underflows(n, scale):
     np.testing.assert_allclose(jaxinv.inv_logdet(X).logabsdet, np.linalg.slogdet(X.astype(float))[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("n", [3, 20])
-@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize(
+    ("derivative", "n"), [(derivative, 3) for derivative in DERIVATIVES] + [(derivative, 20) for derivative in SHORT]
+)
 def test_derivative_equals_that_of_the_builtins(derivative, n):
     X = jnp.asarray(example(n)[0])
     ours, theirs = (
@@ -138,11 +139,10 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("derivative", SHORT)
-@pytest.mark.parametrize("n", [3, 20])
-@pytest.mark.parametrize("context", CONTEXTS)
-def test_context_gives_what_each_matrix_alone_gives(context, n, derivative):
-    take = lambda X: DERIVATIVES[derivative](mixed(jaxinv.inv_logdet), X)
+@pytest.mark.parametrize(("context", "n"), [(context, 3) for context in CONTEXTS] + [("vmap", 20)])
+def test_context_gives_what_each_matrix_alone_gives(context, n):
+    """Value, and both modes of the first derivative and the second."""
+    take = lambda X: DERIVATIVES["jvp-of-value_and_grad"](mixed(jaxinv.inv_logdet), X)
     alone = one_by_one(take, n)
     together = jax.jit(CONTEXTS[context](take))(jnp.asarray(np.tile(example(n), (5, 1, 1))))
     for which in (0, 1, 6, 19):
