@@ -1,33 +1,33 @@
 """Many small matrices at once: a function of scalars, run over a batch as one vectorised loop on CPU.
 
-XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result. A variadic `reduce_window`
-of window 1 stops that: its reducer ignores the accumulator and maps the entries of one matrix to the entries of its
-result, and XLA compiles it to one loop over the batch, vectorised by LLVM and split over the cores. (A `reduce` over
-an axis of length 1 would be removed by the algebraic simplifier.)
+XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result. A variadic `reduce` stops
+that: over an axis of length 2 that repeats each entry, its reducer ignores the accumulator and maps the entries of one
+matrix to the entries of its result. XLA compiles it to one loop over the batch, which LLVM vectorises (the first of the
+two calls is dead code) and which is split over the cores. The slices that pick the entries are fused into it, so the
+loop reads the matrices as they lie. (Over an axis of length 1 the algebraic simplifier would remove the reduction.)
 
-The loop reads each entry (i, j) as a vector over the batch, so the batch is turned from array of matrices to matrix
-of arrays and back. That is a transposition, cheap only in cache: tiles of `TILE` matrices are transposed at a time,
-and batches larger than `CHUNK` go through in chunks.
+The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in cache: large
+batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the same sets of
+the cache (n = 8: 105 ns, or 210).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import gcd
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Matrices transposed together: 64 8x8 float32 matrices are half of a 32 KiB L1 cache.
-TILE = 64
-# Matrices a chunk: 4096 8x8 float32 matrices are 1 MiB, the L2 caches of two cores.
-CHUNK = 4096
+from jaxinv._scalars import numbers, parts
+
+# Matrices a chunk, at most: AMD EPYC 9004 (2 cores, AVX-512), 2026-11-24: 4096 .. 16384 are even at n = 5 .. 8.
+CHUNK = 8192
 # A chunk comes from this many places of the batch at once, so that a sharded batch is cut within its shards.
 LANES = 64
-# Of so many, or a multiple, from each place: tiles lie within shards then.
-LEAST_STEP = 16
-# Smaller matrices are faster in one pass: n = 4 41 against 47 ns (AMD EPYC 7003, 2 cores, 2026-11-22).
+# Smaller matrices are faster in one pass: n = 3 8 against 18 ns.
 CHUNKED_FROM = 5
+PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
 
 
 def map_matrices(f: Callable[..., Sequence], sizes: Sequence[int], X: Array) -> tuple[Array, ...]:
@@ -42,40 +42,58 @@ def map_matrices(f: Callable[..., Sequence], sizes: Sequence[int], X: Array) -> 
         Arrays of shapes (..., size).
     """
     *shape, n, _ = X.shape
-    batch = 1
-    for size in shape:
-        batch = batch * size
+    batch = math.prod(shape)
     X = X.reshape(batch, n * n)
     one_pass = partial(_one_pass, f, sizes)
-    out = one_pass(X) if n < CHUNKED_FROM or not isinstance(batch, int) else in_chunks(one_pass, CHUNK, X)
+    if n < CHUNKED_FROM or not isinstance(batch, int):
+        out = one_pass(X)
+    else:
+        out = in_chunks(one_pass, fused_step(batch, X.dtype.itemsize), X)
     return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
-def in_chunks(f: Callable[[Array], tuple[Array, ...]], chunk: int, X: Array) -> tuple[Array, ...]:
-    """`f` of X, shape (batch, ...), `chunk` of the batch at a time: LANES * LEAST_STEP or a multiple."""
-    batch = X.shape[0]
-    if batch <= chunk:
-        return f(X)
-    lanes = gcd(batch, LANES)
-    length, unit = batch // lanes, max(LEAST_STEP, TILE // lanes)
-    passes = -(-length // (chunk // (lanes * unit) * unit))
-    step = -(-length // (passes * unit)) * unit
-    passes = -(-length // step)
-    X = X.reshape(lanes, length, *X.shape[1:])
+def lanes(batch: int) -> int:
+    """The places of the batch from which a chunk comes."""
+    return math.gcd(batch, LANES)
 
-    def places(start):
-        return f(lax.dynamic_slice_in_dim(X, start, step, 1).reshape(lanes * step, *X.shape[2:]))
+
+def fused_step(batch: int, itemsize: int) -> int:
+    """Matrices of a lane in a chunk: as few chunks as `CHUNK` allows, and vectors over a chunk that spread in cache."""
+    length = batch // lanes(batch)
+    step = -(-length // -(-batch // CHUNK))
+    if lanes(batch) * step * itemsize % PAGE == 0:
+        step = (step if step < length else step // 2) + max(1, LANES // 4 // lanes(batch))
+    return min(step, length)
+
+
+def in_chunks(f: Callable[[Array], tuple[Array, ...]], step: int, X: Array) -> tuple[Array, ...]:
+    """`f` of X, shape (batch, ...), on `step` matrices of each lane at a time.
+
+    `f` maps an array of shape (lanes, step, ...) to several.
+    """
+    batch = X.shape[0]
+    length = batch // lanes(batch)
+    X = X.reshape(lanes(batch), length, *X.shape[1:])
+    if step >= length:
+        return tuple(Y.reshape(batch, *Y.shape[2:]) for Y in f(X))
+    passes = -(-length // step)
+
+    def chunk(start):
+        return f(lax.dynamic_slice_in_dim(X, start, step, 1))
 
     def body(i, Ys):
-        start = many(i, passes) * step
-        out = (Y.reshape(lanes, step, *Y.shape[1:]) for Y in places(start))
-        return tuple(lax.dynamic_update_slice_in_dim(Y, new, start, 1) for Y, new in zip(Ys, out, strict=True))
+        # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
+        start = jnp.minimum(many(i, passes) * step, length - step)
+        return tuple(
+            lax.dynamic_update_slice_in_dim(Y, new.reshape(lanes(batch), -1), start * (new.size // new.shape[0] // step), 1)
+            for Y, new in zip(Ys, chunk(start), strict=True)
+        )
 
-    zero = jnp.zeros_like(X.reshape(lanes, length, -1)[:, :, 0])
-    shapes = [zero.shape + Y.shape[1:] for Y in jax.eval_shape(places, 0)]
-    start = tuple(jnp.broadcast_to(zero.reshape(zero.shape + (1,) * (len(shape) - 2)), shape) for shape in shapes)
-    # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
-    return tuple(Y.reshape(batch, *Y.shape[2:]) for Y in lax.fori_loop(0, passes, body, start))
+    shapes = [Y.shape[2:] for Y in jax.eval_shape(chunk, 0)]
+    zero = jnp.zeros_like(X.reshape(*X.shape[:2], -1)[:, :, 0])
+    start = tuple(jnp.tile(zero, (1, math.prod(shape))) for shape in shapes)
+    Ys = lax.fori_loop(0, passes, body, start)
+    return tuple(Y.reshape(batch, *shape) for Y, shape in zip(Ys, shapes, strict=True))
 
 
 def many(i: Array, passes: int) -> Array:
@@ -84,19 +102,22 @@ def many(i: Array, passes: int) -> Array:
 
 
 def _one_pass(f, sizes, X):
-    """`f` of the entries of X, shape (batch, entries)."""
-    batch, m = X.shape
-    in_tiles = m >= CHUNKED_FROM**2 and isinstance(batch, int) and batch % TILE == 0
-    X = materialised(X.reshape(-1, TILE, m).swapaxes(1, 2)) if in_tiles else X
-    vectors = [X[:, k] for k in range(m)]
-    spare = [jnp.zeros_like(vectors[0])] * (sum(sizes) - m)  # there are as many results as operands
-    results = iter(one_loop(lambda *scalars: f(*scalars[:m]), *vectors, *spare))
-    out = tuple(jnp.stack([next(results) for _ in range(size)], axis=1) for size in sizes)
-    return tuple(materialised(Y).swapaxes(1, 2).reshape(batch, -1) for Y in out) if in_tiles else out
+    """`f` of the entries of X, shape (..., entries)."""
+    is_complex = jnp.iscomplexobj(X)
+    vectors = parts(X[..., k] for k in range(X.shape[-1]))
+    count = sum(sizes) * (1 + is_complex)
+    spare = [jnp.zeros_like(vectors[0])] * (count - len(vectors))  # there are as many results as operands
+
+    def f_of_parts(*scalars):
+        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))
+
+    results = iter(one_loop(f_of_parts, *vectors, *spare))
+    result = lambda: lax.complex(next(results), next(results)) if is_complex else next(results)
+    return tuple(jnp.stack([result() for _ in range(size)], axis=-1) for size in sizes)
 
 
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
-    """`f` on the scalars at each index of arrays of one shape, as one loop.
+    """`f` on the scalars at each index of arrays of one shape, as one loop, with what computes them fused into it.
 
     Results have the dtypes of the `vectors` in their order, and are as many: beyond those of `f` they hold zeros.
     """
@@ -106,10 +127,12 @@ def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
         return out + tuple(lax.full_like(x, 0) for x in scalars[len(out) :])
 
     start = tuple(jnp.zeros((), X.dtype) for X in vectors)
-    ones = (1,) * vectors[0].ndim
-    return lax.reduce_window(tuple(vectors), start, reducer, ones, ones, "VALID")
+    axis = vectors[0].ndim
+    twice = tuple(jnp.broadcast_to(X[..., None], (*X.shape, 2)) for X in vectors)
+    return lax.reduce(twice, start, reducer, (axis,))
 
 
 def materialised(X: Array) -> Array:
-    """`X`, written to memory: XLA:CPU fuses through `optimization_barrier`, but not through this."""
-    return one_loop(lambda x: (x,), X)[0]
+    """`X`, written to memory: XLA:CPU fuses through `optimization_barrier`, but not through a `reduce_window`."""
+    ones = (1,) * X.ndim
+    return lax.reduce_window((X,), (jnp.zeros((), X.dtype),), lambda _, x: x, ones, ones, "VALID")[0]

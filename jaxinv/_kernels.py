@@ -20,21 +20,17 @@ from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._unrolled_lu import lu_inverse_entries
 
-# Limits, measured on AMD EPYC 7003 (2 cores, AVX2), float32, JAX 0.12.0, 2026-11-23.
-# n = 8: 0.2 against LAPACK's 1.1 us. At n = 9 LLVM leaves the loop scalar and compiles it for 10 s.
+# Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
+# n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s.
 FUSED_UP_TO = 8
-# n = 4: 0.23 against LAPACK's 0.91 us. n = 6: 0.63 against 1.3 us, but it compiles for 4 s.
-FUSED_COMPLEX_UP_TO = 4
+# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s.
+FUSED_COMPLEX_UP_TO = 6
 # Smaller batches do not fill the vectors.
 FUSED_FROM_BATCH = 16
-# n = 9: 0.7 against LAPACK's 2.0 us, n = 12: 0.9 against 2.4, n = 16: 2.1 against 3.7, n = 20: 3.0 against 4.8; n = 24
-# is even. float64: n = 16: 4.7 against 9.3 us.
+# n = 12: 0.8 against LAPACK's 2.3 us, n = 16: 1.7 against 4.3, n = 20: 3.0 against 4.8 (AVX2); n = 24 is even.
 PANEL_UP_TO = 20
-# n = 5: 0.9 against 1.5 us, n = 6: 1.1 against 1.4; n = 7 loses.
-PANEL_COMPLEX_UP_TO = 6
-# It calls some 2 n^2 loops whatever the batch, and is even with LAPACK at batches of about n^3 / 4, complex 3 n^3.
+# It calls some 2 n^2 loops whatever the batch, and is even with LAPACK at batches of about n^3 / 4.
 PANEL_FROM_BATCH = 0.5  # n^3
-PANEL_COMPLEX_FROM_BATCH = 6.0  # n^3
 # Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
 # few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
 LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 11)
@@ -52,13 +48,11 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
         return "reciprocal"
     if platform != "cpu":
         return "elementwise LU" if _at_most(n, ELEMENTWISE_UP_TO) else "batched LU"
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        fused, panel, per_cube = FUSED_COMPLEX_UP_TO, PANEL_COMPLEX_UP_TO, PANEL_COMPLEX_FROM_BATCH
-    else:
-        fused, panel, per_cube = FUSED_UP_TO, PANEL_UP_TO, PANEL_FROM_BATCH
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    fused = FUSED_COMPLEX_UP_TO if is_complex else FUSED_UP_TO
     if _at_most(n, fused) and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
-    if _at_most(n, panel) and isinstance(batch, int) and batch >= per_cube * n**3:
+    if not is_complex and _at_most(n, PANEL_UP_TO) and isinstance(batch, int) and batch >= PANEL_FROM_BATCH * n**3:
         return "panel LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 

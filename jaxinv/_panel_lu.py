@@ -16,20 +16,19 @@ code. Matrices lie in tiles with the matrix index innermost, so that all of it i
 """
 
 from functools import partial
-from math import gcd
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._fused import LANES, LEAST_STEP, in_chunks, many, materialised, one_loop
-from jaxinv._unrolled_lu import pivot_size
+from jaxinv._fused import in_chunks, lanes, many, materialised, one_loop
+from jaxinv._scalars import pivot_size
 
 # Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
 # in a loop, here n w + w + 1.
 WIDTHS = (4, 3)
 # Matrices that lie together: two AVX2 vectors of float32.
-TILE = LEAST_STEP
+TILE = 16
 # Bytes of a chunk of the batch: the L2 caches of two cores.
 CHUNK_BYTES = 2**21 + 2**19
 WORD = 32  # bits of the words that record which rows have been taken
@@ -41,27 +40,31 @@ def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
     If asked for, n factors of the determinant too, shape (..., n).
     """
     *batch, n, _ = X.shape
-    out = in_chunks(partial(_inverse_of_chunk, with_factors), chunk_size(n, X.dtype), X.reshape(-1, n, n))
+    X = X.reshape(-1, n, n)
+    out = in_chunks(partial(_inverse_of_chunk, with_factors), panel_step(len(X), n, X.dtype.itemsize), X)
     return tuple(Y.reshape(*batch, *Y.shape[1:]) for Y in out)
 
 
-def chunk_size(n: int, dtype: np.dtype) -> int:
-    """Matrices a chunk: a power of two."""
-    return max(1 << (CHUNK_BYTES // (n * n * dtype.itemsize)).bit_length() - 1, LANES * LEAST_STEP)
+def panel_step(batch: int, n: int, itemsize: int) -> int:
+    """Matrices of a lane in a chunk: whole tiles."""
+    length = batch // lanes(batch)
+    step = max(CHUNK_BYTES // (n * n * itemsize * lanes(batch) * TILE), 1) * TILE
+    return min(step, length)
 
 
 def _inverse_of_chunk(with_factors, X):
-    batch, n, _ = X.shape
+    *chunk, n, _ = X.shape
     width = min(WIDTHS, key=lambda w: -n % w)
     spare = -n % width
     if spare:  # diag(X, I), which has the inverse diag(Y, I)
         identity = jnp.diag(jnp.arange(n + spare) >= n).astype(X.dtype)
-        X = jnp.pad(X, ((0, 0), (0, spare), (0, spare))) + identity[None]
-    tile = TILE if batch // gcd(batch, LANES) % TILE == 0 else batch
+        X = jnp.pad(X, ((0, 0), (0, 0), (0, spare), (0, spare))) + identity[None, None]
+    step = X.shape[1]
+    tile = TILE if step % TILE == 0 else step
     Z = materialised(X.reshape(-1, tile, n + spare, n + spare).transpose(0, 2, 3, 1))
     LU, p, pivots = _factorise(Z, width)
-    Y = materialised(_back_substitute(LU, p)).transpose(0, 3, 1, 2).reshape(X.shape)[:, :n, :n]
-    return (Y, _factors(p, pivots).swapaxes(1, 2).reshape(batch, -1)[:, :n]) if with_factors else (Y,)
+    Y = materialised(_back_substitute(LU, p)).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n]
+    return (Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]) if with_factors else (Y,)
 
 
 def _factorise(Z, width):

@@ -8,8 +8,9 @@ exchanged by selects, since a register has no index. Adjugates are cheaper but l
 from n = 3 on.
 """
 
-import jax.numpy as jnp
-from jax import lax
+from typing import Any
+
+from jaxinv._scalars import index_like, number_like, pivot_size, quotient, reciprocal, select
 
 
 def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
@@ -19,45 +20,41 @@ def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
     """
     n = len(x)
     a = [list(row) for row in x]
-    one, zero = lax.full_like(a[0][0], 1), lax.full_like(a[0][0], 0)
-    row_of = [lax.full_like(a[0][0], i, jnp.int32) for i in range(n)]  # row i of the factors is row row_of[i] of x
-    sign, reciprocal = one, []
+    one, zero = number_like(a[0][0], 1), number_like(a[0][0], 0)
+    index = [index_like(a[0][0], i) for i in range(n)]
+    row_of = list(index)  # row i of the factors is row row_of[i] of x
+    sign, over_pivot = one, []
     for k in range(n):
-        pivot, largest = lax.full_like(row_of[0], k), pivot_size(a[k][k])
+        pivot, largest = index[k], pivot_size(a[k][k])
         for i in range(k + 1, n):
             size = pivot_size(a[i][k])
             larger = size > largest
-            largest, pivot = lax.select(larger, size, largest), lax.select(larger, lax.full_like(pivot, i), pivot)
-        sign = lax.select(pivot == lax.full_like(pivot, k), sign, -sign)
+            largest, pivot = select(larger, size, largest), select(larger, index[i], pivot)
+        sign = select(pivot == index[k], sign, -sign)
         for i in range(k + 1, n):
-            chosen = pivot == lax.full_like(pivot, i)
+            chosen = pivot == index[i]
             for j in range(n):
                 a[k][j], a[i][j] = _swap_if(chosen, a[k][j], a[i][j])
             row_of[k], row_of[i] = _swap_if(chosen, row_of[k], row_of[i])
+        over_pivot.append(reciprocal(a[k][k]))
         for i in range(k + 1, n):
-            a[i][k] = a[i][k] / a[k][k]
+            a[i][k] = quotient(a[i][k], a[k][k], over_pivot[k])
             for j in range(k + 1, n):
                 a[i][j] = a[i][j] - a[i][k] * a[k][j]
-        reciprocal.append(one / a[k][k])
-    y = [[zero] * n for _ in range(n)]
+    y: list[list[Any]] = [[zero] * n for _ in range(n)]
     for j in range(n):
         z: list = []
         for i in range(n):
-            v = lax.select(row_of[i] == lax.full_like(row_of[i], j), one, zero)
+            v = select(row_of[i] == index[j], one, zero)
             for k in range(i):
                 v = v - a[i][k] * z[k]
             z.append(v)
         for i in reversed(range(n)):
             for k in range(i + 1, n):
                 z[i] = z[i] - a[i][k] * y[k][j]
-            y[i][j] = z[i] * reciprocal[i]
+            y[i][j] = z[i] * over_pivot[i]
     return y, [sign * a[0][0], *(a[k][k] for k in range(1, n))]
 
 
 def _swap_if(swap, p, q):
-    return lax.select(swap, q, p), lax.select(swap, p, q)
-
-
-def pivot_size(z):
-    """The size that chooses a pivot: |z|, for complex numbers |Re z| + |Im z| as in LAPACK."""
-    return lax.abs(lax.real(z)) + lax.abs(lax.imag(z)) if jnp.iscomplexobj(z) else lax.abs(z)
+    return select(swap, q, p), select(swap, p, q)

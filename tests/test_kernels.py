@@ -13,9 +13,10 @@ from scipy.linalg import lapack
 import jaxinv
 from jaxinv import _fused, _kernels, _panel_lu
 
-BATCH = _fused.TILE  # a whole tile, for each kernel
+BATCH = 64
 # Each kernel at both ends of its sizes, and where its panels do not fit n.
-KERNELS = {"fused LU": (2, 3, 4, 5, 8), "panel LU": (5, 9, 13, 20), "batched LU": (9,)}
+KERNELS = {"fused LU": (2, 3, 4, 5, 6, 8), "panel LU": (9, 13, 20), "batched LU": (9,)}
+COMPLEX_UP_TO = {"fused LU": _kernels.FUSED_COMPLEX_UP_TO, "panel LU": 0, "batched LU": 9}
 KERNELS_AND_SIZES = [(kernel, n) for kernel, sizes in KERNELS.items() for n in sizes]
 each_kernel = pytest.mark.parametrize(("kernel", "n"), KERNELS_AND_SIZES)
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
@@ -50,7 +51,7 @@ def lapack_ratios(A, Y, eps):
         (kernel, n, dtype)
         for kernel, n in KERNELS_AND_SIZES
         for dtype in DTYPES
-        if kernel != "panel LU" or n == 5 or np.dtype(dtype).kind == "f"  # it is not used for larger complex ones
+        if np.dtype(dtype).kind == "f" or COMPLEX_UP_TO[kernel] >= n
     ],
 )
 def test_lapack_ratio_below_30_on_hard_matrices(kernel, n, dtype):
@@ -160,7 +161,10 @@ def test_large_batch_forward_gradient_jvp(n, batch):
         assert not (np.abs(1.001 * got - want) <= bound * scale).all()
 
 
-CHUNKS = {"fused LU": (5, _fused.CHUNK), "panel LU": (20, _panel_lu.chunk_size(20, np.dtype(float)))}
+CHUNKS = {
+    "fused LU": (5, _fused.CHUNK),
+    "panel LU": (20, _fused.LANES * _panel_lu.panel_step(2**20, 20, 8)),
+}
 
 
 @pytest.mark.parametrize("batch", ["one", "one + 1", "one + 64", "two", "two - 1", "17"])
@@ -179,10 +183,10 @@ def test_the_table_gives_each_kernel_its_sizes():
     kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 20, 21)]
     fused, panel = "fused LU", "panel LU"
     assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, lapack]
-    assert kernels("complex64") == ["reciprocal", fused, fused, panel, panel, *[lapack] * 5]
+    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 5]
     assert [name(4, batch, "float32") for batch in (1, 15, 16)] == ["batched LU", lapack, fused]
     assert [name(10, batch, "float32") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
-    assert [name(5, batch, "complex64") for batch in (749, 750)] == [lapack, panel]
+    assert [name(5, batch, "complex64") for batch in (15, 16)] == [lapack, fused]
 
 
 @pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])
