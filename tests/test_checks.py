@@ -39,6 +39,10 @@ def test_wrong_shape_raises(name, shape):
     ("a", "got"),
     [
         ([[1.0]], "list"),
+        ([[1.0, 2.0], [3.0]], "list"),  # ragged
+        (np.array([[1.0], [2.0, 3.0]], dtype=object), "an array of dtype object"),
+        (b"one", "bytes"),
+        ({"a": 1.0}, "dict"),
         (((1.0,),), "tuple"),
         ("one", "str"),
         (None, "NoneType"),
@@ -92,6 +96,12 @@ def test_wrong_precision_raises(name, precision):
         getattr(jaxinv, name)(jnp.eye(2), precision=precision)
 
 
+@FUNCTIONS
+def test_unknown_option_raises(name):
+    with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'method'"):
+        getattr(jaxinv, name)(jnp.eye(2), method="lu")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
 def test_precision_of_matmul_is_taken(precision):
     X = jnp.array([[2.0, 3.0], [1.0, 2.0]])
@@ -115,3 +125,15 @@ def test_eval_shape_reads_a_struct():
     assert (out.shape, out.dtype) == ((5, 2, 2), jnp.linalg.inv(jnp.eye(2, dtype=jnp.int32)).dtype)
     out = jax.eval_shape(jaxinv.inv_jacobian, jax.ShapeDtypeStruct((5, 2, 2), jnp.float32))
     assert (out.shape, out.dtype) == ((5, 2, 2, 2, 2), jnp.float32)
+
+
+@FUNCTIONS
+def test_matrix_beyond_memory_is_traced_and_refused_by_jax(name):
+    """400 TB, which no machine grants, so that nothing is allocated."""
+    n = 10**7
+    f = getattr(jaxinv, name)
+    leaves = jax.tree.leaves(jax.eval_shape(f, jax.ShapeDtypeStruct((n, n), jnp.float32)))
+    assert leaves[0].shape == (n, n) * (2 if name == "inv_jacobian" else 1)
+    if name != "inv_jacobian":  # whose size in bytes is no 64-bit number
+        with pytest.raises(RuntimeError, match=r"Out of memory allocating \d{15,} bytes"):
+            jax.block_until_ready(jax.jit(lambda x: f(jnp.full((n, n), x)))(jnp.float32(1)))

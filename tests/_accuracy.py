@@ -1,0 +1,102 @@
+"""The kernels, and how accurate they are on the catalogue of hard matrices."""
+
+from functools import cache, partial
+
+import jax
+import numpy as np
+from _matrices import MATRICES, batch_of, exact_inverse
+
+from jaxinv import _kernels
+
+# Each kernel at both ends of its sizes, and where its panels do not fit n.
+KERNELS = {
+    "reciprocal": (1,),
+    "fused LU": (2, 3, 4, 5, 6, 8),
+    "panel LU": (9, 13, 20),
+    "batched LU": (2, 9, 20),
+    "LU in turn": (9,),
+    "elementwise LU": (2, 4),
+}
+# XLA:CPU computes these anew for each entry of the result, and complex numbers with other roundings: the entries
+# of a column do not fit each other then. They are used on GPU and TPU alone.
+COMPUTED_ANEW = ("elementwise LU",)
+DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
+DRAWS = 64  # of each matrix: a whole tile of each kernel
+AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so that a fixed matrix is drawn anew too
+
+
+def is_tested(kernel, n, dtype):
+    """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
+    if kernel == "batched LU":
+        return _kernels.LAPACK_BATCH_IS_SERIAL
+    platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 1),)
+    used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
+    return kernel == "LU in turn" or kernel in used
+
+
+CASES = [
+    (kernel, n, dtype) for kernel in KERNELS for n in KERNELS[kernel] for dtype in DTYPES if is_tested(kernel, n, dtype)
+]
+
+
+@partial(jax.jit, static_argnums=0)
+def inverse(kernel, X):
+    return _kernels.KERNELS[kernel](X, with_factors=False)[0]
+
+
+def relative_error(Y, exact):
+    return np.abs(Y - exact).max((-2, -1)) / np.abs(exact).max((-2, -1))
+
+
+def norm(M):
+    """The 1-norm of each matrix."""
+    return np.abs(M).sum(-2).max(-1)
+
+
+def lapack_ratios(A, Y):
+    """LAPACK's test ratios of an inverse, left and right: ||I - Y A|| / (n ||A|| ||Y|| eps), in the 1-norm."""
+    n, eps = A.shape[-1], np.finfo(A.dtype).eps
+    wide = {4: np.float64, 8: np.longdouble}[np.finfo(A.dtype).dtype.itemsize]
+    wide = np.result_type(A.dtype, wide)
+    A, Y = A.astype(wide), Y.astype(wide)
+    scale = n * norm(A) * norm(Y) * eps
+    return [norm(np.eye(n) - R) / scale for R in (Y @ A, A @ Y)]
+
+
+@cache
+def _exact_inverse(entries, dtype, n):
+    return exact_inverse(np.frombuffer(entries, dtype).reshape(n, n))
+
+
+class Measured:
+    """The whole catalogue through a kernel: `A` and `Y`, arrays (DRAWS, n, n) by the names of the matrices."""
+
+    def __init__(self, kernel, n, dtype):
+        rng = np.random.default_rng(n)
+        self.kernel, self.n, self.eps = kernel, n, np.finfo(dtype).eps
+        self.A = {}
+        for name in MATRICES:
+            A = batch_of(name, n, DRAWS, rng, dtype)
+            A[AS_THEY_ARE:] *= rng.uniform(0.5, 2, (DRAWS - AS_THEY_ARE, n, 1)).astype(A.real.dtype)
+            self.A[name] = A
+        self.whole = np.concatenate(list(self.A.values()))
+        self.has_exact_inverse = n < 10 or self.whole.dtype.kind == "f"  # in exact arithmetic of some seconds
+        self.inverse = partial(inverse, kernel)
+        self.Y = dict(zip(self.A, np.split(np.asarray(self.inverse(self.whole)), len(self.A)), strict=True))
+
+    def is_invertible(self, name, margin=10):
+        """Where the condition number is below 1 / (margin eps): 0.1 / eps, the last of LAPACK's types."""
+        return np.linalg.cond(self.A[name].astype(complex), 1) < 1 / (margin * self.eps)
+
+    def ratios(self, name):
+        return [ratio.max() for ratio in lapack_ratios(self.A[name][:AS_THEY_ARE], self.Y[name][:AS_THEY_ARE])]
+
+    def exact(self, name):
+        """The inverse of the first draw."""
+        A = self.A[name][0]
+        return _exact_inverse(A.tobytes(), A.dtype, self.n)
+
+    def error(self, name):
+        """The error of the first draw over n eps cond, in the 1-norm."""
+        A, Y, exact = self.A[name][0], self.Y[name][0], self.exact(name)
+        return norm(Y - exact) / norm(exact) / (self.n * self.eps * norm(A.astype(exact.dtype)) * norm(exact))
