@@ -85,7 +85,9 @@ def in_chunks(f: Callable[[Array], tuple[Array, ...]], step: int, X: Array) -> t
         # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
         start = jnp.minimum(many(i, passes) * step, length - step)
         return tuple(
-            lax.dynamic_update_slice_in_dim(Y, new.reshape(lanes(batch), -1), start * (new.size // new.shape[0] // step), 1)
+            lax.dynamic_update_slice_in_dim(
+                Y, new.reshape(lanes(batch), -1), start * (new.size // new.shape[0] // step), 1
+            )
             for Y, new in zip(Ys, chunk(start), strict=True)
         )
 

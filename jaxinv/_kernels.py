@@ -38,6 +38,9 @@ LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".
 ELEMENTWISE_UP_TO = 4
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
+# Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
+# 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
+TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
 RECOMPUTED_UP_TO = 4
 
@@ -146,7 +149,14 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     def by_matmul(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision)
 
-    cpu = by_sums if _at_most(n, SUMS_ON_CPU) else by_matmul
+    def by_matmul_of_copies(*operands):
+        transposed = [materialised(Z.mT) for Z in operands]
+        return matmul_product(
+            "NNN", [(transposed if op == "T" else operands)[i] for op, i in zip(ops, which, strict=True)], precision
+        )
+
+    is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
+    cpu = by_sums if _at_most(n, SUMS_ON_CPU) else by_matmul_of_copies if is_batch else by_matmul
     elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
     return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 

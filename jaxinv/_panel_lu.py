@@ -18,7 +18,6 @@ code. Matrices lie in tiles with the matrix index innermost, so that all of it i
 from functools import partial
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxinv._fused import in_chunks, lanes, many, materialised, one_loop
