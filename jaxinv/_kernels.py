@@ -27,10 +27,11 @@ FUSED_UP_TO = 8
 FUSED_COMPLEX_UP_TO = 6
 # Smaller batches do not fill the vectors.
 FUSED_FROM_BATCH = 16
-# n = 12: 0.8 against LAPACK's 2.3 us, n = 16: 1.7 against 4.3, n = 20: 3.0 against 4.8 (AVX2); n = 24 is even.
-PANEL_UP_TO = 20
-# It calls some 2 n^2 loops whatever the batch, and is even with LAPACK at batches of about n^3 / 4.
-PANEL_FROM_BATCH = 0.5  # n^3
+# n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4, n = 32: 9.2 against 15.3. From
+# n = 33 on a panel has more entries than LLVM vectorises.
+PANEL_UP_TO = 32
+# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24, 2000 of 32.
+PANEL_FROM_BATCH = 2.0  # n^2
 # Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
 # few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
 LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 11)
@@ -55,7 +56,7 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
     fused = FUSED_COMPLEX_UP_TO if is_complex else FUSED_UP_TO
     if _at_most(n, fused) and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
-    if not is_complex and _at_most(n, PANEL_UP_TO) and isinstance(batch, int) and batch >= PANEL_FROM_BATCH * n**3:
+    if not is_complex and _at_most(n, PANEL_UP_TO) and isinstance(batch, int) and batch >= PANEL_FROM_BATCH * n**2:
         return "panel LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 

@@ -26,6 +26,7 @@ from jaxinv._scalars import pivot_size
 # Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
 # in a loop, here n w + w + 1.
 WIDTHS = (4, 3)
+WIDTH_3_FROM = 25
 # Matrices that lie together: two AVX2 vectors of float32.
 TILE = 16
 # Bytes of a chunk of the batch: the L2 caches of two cores.
@@ -53,7 +54,7 @@ def panel_step(batch: int, n: int, itemsize: int) -> int:
 
 def _inverse_of_chunk(with_factors, X):
     *chunk, n, _ = X.shape
-    width = min(WIDTHS, key=lambda w: -n % w)
+    width = 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
     spare = -n % width
     if spare:  # diag(X, I), which has the inverse diag(Y, I)
         identity = jnp.diag(jnp.arange(n + spare) >= n).astype(X.dtype)
@@ -85,13 +86,14 @@ def _factorise(Z, width):
         out = one_loop(partial(_eliminate, n, width), *panel_entries, *places, *taken)
         entries, rows, taken = out[: n * width], out[n * width : -len(taken)], out[-len(taken) :]
         N = jnp.stack(entries, axis=1).reshape(N.shape)
-        R = [materialised(_row(Z, q)) for q in rows]
+        p_panel = jnp.stack(rows, axis=1)
+        R = materialised(_rows(Z, p_panel))
         for c in range(width):
             taken_at = jnp.where(rows[c][:, None] == row, (k + c).astype(jnp.uint32), taken_at)
         for c in range(width):
             M = jnp.where(taken_at > (k + c).astype(jnp.uint32), N[:, :, c], 0)
-            Z = Z + M[:, :, None] * R[c][:, None]
-        in_panel = [jnp.stack(rows, axis=1), jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1)]
+            Z = Z + M[:, :, None] * R[:, c, None]
+        in_panel = [p_panel, jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1)]
         p, pivots = (
             lax.dynamic_update_slice_in_dim(old, new, k, axis=1) for old, new in zip((p, pivots), in_panel, strict=True)
         )
@@ -103,6 +105,11 @@ def _factorise(Z, width):
     for i in range(1, n):
         in_order = jnp.where(p[:, :, None] == i, Z[:, i, None], in_order)
     return materialised(in_order), p, pivots
+
+
+def _rows(Z, p):
+    """Rows p of each matrix, shape (tiles, rows, n, tile), p of shape (tiles, rows, tile)."""
+    return jnp.take_along_axis(Z, p[:, :, None].astype(jnp.int32), axis=1, mode="promise_in_bounds")
 
 
 def _row(Z, q):
