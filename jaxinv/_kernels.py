@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxinv._fused import map_matrices, materialised
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
+from jaxinv._structure import projection
 from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
@@ -45,7 +46,7 @@ TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 RECOMPUTED_UP_TO = 4
 
 
-def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
+def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general") -> str:
     """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`)."""
     if n == 1:
         return "reciprocal"
@@ -64,25 +65,26 @@ def _at_most(size, limit):
     return isinstance(size, int) and size <= limit
 
 
-def inverse_kernel(X: Array) -> Array:
-    """The inverse of each matrix; inf or nan where it is singular."""
-    return _inverse_kernel(X, with_factors=False)[0]
+def inverse_kernel(X: Array, structure: str = "general") -> Array:
+    """The inverse of each matrix, all of the `structure`; inf or nan where it is singular."""
+    return _inverse_kernel(X, structure, with_factors=False)[0]
 
 
-def inverse_and_factors_kernel(X: Array) -> tuple[Array, Array]:
+def inverse_and_factors_kernel(X: Array, structure: str = "general") -> tuple[Array, Array]:
     """The inverse of each matrix, and n factors of its determinant, shape (..., n)."""
-    Y, factors = _inverse_kernel(X, with_factors=True)
+    Y, factors = _inverse_kernel(X, structure, with_factors=True)
     return Y, factors
 
 
-def _inverse_kernel(X, with_factors):
+def _inverse_kernel(X, structure, with_factors):
     if 0 in X.shape:
         return X, jnp.ones(X.shape[:-1], X.dtype)
 
     def on(platform):
         def kernel(X):
-            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)
-            return KERNELS[name](X, with_factors)
+            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform, structure)
+            Y, *factors = KERNELS[name](X, with_factors)
+            return (projection(Y, structure) if structure in ("symmetric", "hermitian") else Y), *factors
 
         return kernel
 
