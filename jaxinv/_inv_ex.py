@@ -30,8 +30,9 @@ def inv_ex(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, pr
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
-        assume_a, lower: the structure of the matrices, as in `inv`. One that is not positive definite where it should
-            be is `singular`.
+        assume_a: the structure of the matrices, as in `inv`. One that is not positive definite where it should be is
+            `singular`.
+        lower: the triangle that is read, as in `inv`.
         precision: of the matrix products in the derivatives, as in `inv`.
 
     Returns:

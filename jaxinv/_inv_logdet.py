@@ -21,9 +21,7 @@ class InvLogdet(NamedTuple):
     logabsdet: Array
 
 
-def inv_logdet(
-    a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, precision: Any = None
-) -> InvLogdet:
+def inv_logdet(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, precision: Any = None) -> InvLogdet:
     """The inverse of each matrix and the logarithm of its determinant, from one factorisation.
 
     For log densities and their gradients: `jaxinv.inv` and `jax.numpy.linalg.slogdet` would factorise twice, and in
@@ -31,7 +29,8 @@ def inv_logdet(
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
-        assume_a, lower: the structure of the matrices, as in `inv`.
+        assume_a: the structure of the matrices, as in `inv`.
+        lower: the triangle that is read, as in `inv`.
         precision: of the matrix products in the derivatives, as in `inv`.
 
     Returns:

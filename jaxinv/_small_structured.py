@@ -6,7 +6,7 @@ from itertools import islice
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._unrolled_structured import positive_definite_entries, triangular_entries
+from jaxinv._unrolled_structured import inverse_factor_entries, positive_definite_entries, triangular_entries
 
 
 def small_triangular(run: Callable, lower: bool, X: Array, with_factors: bool = False) -> tuple[Array, ...]:
@@ -29,18 +29,29 @@ def small_positive_definite(run: Callable, X: Array, with_factors: bool = False)
     place_of = {place: k for k, place in enumerate(triangle)}
     images = len(triangle) if jnp.iscomplexobj(X) else 0  # of the entries below the diagonal, which are conjugates
 
+    count = len(triangle) + images + n * with_factors
+
     def f(*entries):
         Y, factors = positive_definite_entries(_rows(entries))
         lower = _flat(Y)
-        return *lower, *(lax.conj(y) for y in lower[:images]), *factors
+        return (*lower, *(lax.conj(y) for y in lower[:images]), *factors)[:count]
 
     places = [place_of[i, j] if j <= i else place_of[j, i] + images for i in range(n) for j in range(n)]
-    places += [len(triangle) + images + i for i in range(n * with_factors)]
-    count = len(triangle) + images + n * with_factors
+    places += range(len(triangle) + images, count)
     sizes = (n * n, n)[: 1 + with_factors]
     reads = [i * n + j for i, j in triangle]
-    Y, *factors = run(lambda *entries: f(*entries)[:count], sizes, X, reads, places)
+    Y, *factors = run(f, sizes, X, reads, places)
     return Y.reshape(X.shape), *factors
+
+
+def small_inverse_factor(run: Callable, X: Array) -> Array:
+    """The upper triangular N with X^-1 = N N^H for each positive definite matrix of X; else nan."""
+    n = X.shape[-1]
+    triangle = _triangle(n)
+    place_of = {j * n + i: k for k, (i, j) in enumerate(triangle)}
+    f = lambda *entries: _flat(inverse_factor_entries(_rows(entries)))
+    reads, places = [i * n + j for i, j in triangle], [place_of.get(place) for place in range(n * n)]
+    return run(f, (n * n,), X, reads, places)[0].reshape(X.shape).conj()
 
 
 def elementwise(
@@ -60,7 +71,8 @@ def _triangle(n):
 
 def _rows(entries):
     """The rows of a triangle from its entries."""
-    entries, rows = iter(entries), []
+    entries = iter(entries)
+    rows: list[list] = []
     while row := list(islice(entries, len(rows) + 1)):
         rows.append(row)
     return rows

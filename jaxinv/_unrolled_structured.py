@@ -28,6 +28,27 @@ def positive_definite_entries(x: list[list]) -> tuple[list[list], list]:
 
     All are nan where the matrix is not positive definite.
     """
+    m, r, factors = _unit_factor(x)
+    n = len(x)
+    w = [[_conj(z) * r[k] for z in row] for k, row in enumerate(m)]  # M^H D^-1 below its diagonal
+    y = []
+    for i in range(n):
+        below = range(i + 1, n)
+        column = [w[k][i] for k in below]
+        row = [_dot(column, [m[k][j] for k in below], start=r[i] * m[i][j]) for j in range(i)]
+        y.append([*row, _as(r[i], _real(_dot(column, [m[k][i] for k in below], start=r[i])))])
+    return y, factors
+
+
+def inverse_factor_entries(x: list[list]) -> list[list]:
+    """The rows of D^-1/2 M, the inverse of the Cholesky factor of a Hermitian matrix; nan if not positive definite."""
+    m, r, _ = _unit_factor(x)
+    roots = [_as(reciprocal, lax.sqrt(_real(reciprocal))) for reciprocal in r]
+    return [[*(root * z for z in row), root] for row, root in zip(m, roots, strict=True)]
+
+
+def _unit_factor(x):
+    """M below its diagonal, the diagonal of D^-1, and that of D."""
     n = len(x)
     a = [list(row) for row in x]
     one, nan = lax.full_like(_real(a[0][0]), 1), lax.full_like(_real(a[0][0]), jnp.nan)
@@ -46,14 +67,7 @@ def positive_definite_entries(x: list[list]) -> tuple[list[list], list]:
     for i in range(n):
         left = [_dot(a[i][j + 1 : i], [m[k][j] for k in range(j + 1, i)], start=a[i][j]) for j in range(i)]
         m.append([-s for s in left])
-    w = [[_conj(z) * r[k] for z in row] for k, row in enumerate(m)]  # M^H D^-1 below its diagonal
-    y = []
-    for i in range(n):
-        below = range(i + 1, n)
-        column = [w[k][i] for k in below]
-        row = [_dot(column, [m[k][j] for k in below], start=r[i] * m[i][j]) for j in range(i)]
-        y.append([*row, _as(r[i], _real(_dot(column, [m[k][i] for k in below], start=r[i])))])
-    return y, factors
+    return m, r, factors
 
 
 def _dot(p, q, start=None):
