@@ -74,7 +74,7 @@ def _kernel(X, *, precision, structure):
     Y, factors = inverse_and_factors_kernel(X, structure)
     size = jnp.abs(factors)
     singular = jnp.any(size == 0, axis=-1)  # beyond a pivot that is zero, the others are nan
-    sign = jnp.where(singular, 0, jnp.prod(factors / size.astype(factors.dtype), axis=-1))
+    sign = jnp.where(singular, 0, jnp.prod(jnp.sign(factors), axis=-1))
     return Y, sign, jnp.where(singular, -jnp.inf, jnp.sum(jnp.log(size), axis=-1))
 
 
