@@ -6,7 +6,7 @@ from itertools import islice
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._unrolled_structured import inverse_factor_entries, positive_definite_entries, triangular_entries
+from jaxinv._unrolled_structured import conjugate, inverse_factor_entries, positive_definite_entries, triangular_entries
 
 
 def small_triangular(run: Callable, lower: bool, X: Array, with_factors: bool = False) -> tuple[Array, ...]:
@@ -34,7 +34,7 @@ def small_positive_definite(run: Callable, X: Array, with_factors: bool = False)
     def f(*entries):
         Y, factors = positive_definite_entries(_rows(entries))
         lower = _flat(Y)
-        return (*lower, *(lax.conj(y) for y in lower[:images]), *factors)[:count]
+        return (*lower, *(conjugate(y) for y in lower[:images]), *factors)[:count]
 
     places = [place_of[i, j] if j <= i else place_of[j, i] + images for i in range(n) for j in range(n)]
     places += range(len(triangle) + images, count)

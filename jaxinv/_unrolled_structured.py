@@ -8,18 +8,21 @@ As the LU of general matrices is, but on one triangle, and without pivots: neith
 Matrices come as the rows of their lower triangle.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+
+from jaxinv._scalars import Pair, reciprocal
 
 
 def triangular_entries(a: list[list]) -> list[list]:
     """The rows of the inverse of a lower triangular matrix: with inf or nan where that is singular."""
-    one = lax.full_like(a[0][0], 1)
     y: list[list] = []
     for i, row in enumerate(a):
-        reciprocal = one / row[i]
+        over_diagonal = reciprocal(row[i])
         left = [_dot(row[j:i], [y[k][j] for k in range(j, i)]) for j in range(i)]
-        y.append([*(-s * reciprocal for s in left), reciprocal])
+        y.append([*(-s * over_diagonal for s in left), over_diagonal])
     return y
 
 
@@ -30,7 +33,7 @@ def positive_definite_entries(x: list[list]) -> tuple[list[list], list]:
     """
     m, r, factors = _unit_factor(x)
     n = len(x)
-    w = [[_conj(z) * r[k] for z in row] for k, row in enumerate(m)]  # M^H D^-1 below its diagonal
+    w = [[conjugate(z) * r[k] for z in row] for k, row in enumerate(m)]  # M^H D^-1 below its diagonal
     y = []
     for i in range(n):
         below = range(i + 1, n)
@@ -43,7 +46,7 @@ def positive_definite_entries(x: list[list]) -> tuple[list[list], list]:
 def inverse_factor_entries(x: list[list]) -> list[list]:
     """The rows of D^-1/2 M, the inverse of the Cholesky factor of a Hermitian matrix; nan if not positive definite."""
     m, r, _ = _unit_factor(x)
-    roots = [_as(reciprocal, lax.sqrt(_real(reciprocal))) for reciprocal in r]
+    roots = [_as(z, lax.sqrt(_real(z))) for z in r]
     return [[*(root * z for z in row), root] for row, root in zip(m, roots, strict=True)]
 
 
@@ -58,7 +61,7 @@ def _unit_factor(x):
         d = lax.select(d > lax.full_like(d, 0), d, nan)
         factors.append(_as(a[k][k], d))
         r.append(_as(a[k][k], one / d))
-        column = [_conj(a[i][k]) for i in range(k, n)]
+        column = [conjugate(a[i][k]) for i in range(k, n)]
         for i in range(k + 1, n):
             a[i][k] = a[i][k] * r[k]
             for j in range(k + 1, i + 1):
@@ -77,14 +80,21 @@ def _dot(p, q, start=None):
     return start
 
 
-def _conj(z):
+def conjugate(z: Any) -> Any:
+    """The complex conjugate of a scalar of any kind."""
+    if isinstance(z, Pair):
+        return Pair(z.re, -z.im)
     return lax.conj(z) if jnp.iscomplexobj(z) else z
 
 
-def _real(z):
+def _real(z: Any) -> Array:
+    if isinstance(z, Pair):
+        return z.re
     return lax.real(z) if jnp.iscomplexobj(z) else z
 
 
 def _as(z, real):
-    """`real` in the dtype of z."""
+    """`real` in the type of z."""
+    if isinstance(z, Pair):
+        return Pair(real, lax.full_like(real, 0))
     return lax.complex(real, lax.full_like(real, 0)) if jnp.iscomplexobj(z) else real
