@@ -119,7 +119,7 @@ def _one_pass(f, sizes, reads, places, X):
     spare = [jnp.zeros_like(vectors[0])] * (count - len(vectors))  # there are as many results as operands
 
     def f_of_parts(*scalars):
-        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))
+        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))[:count]
 
     results = list(one_loop(f_of_parts, *vectors, *spare))
     if is_complex:
