@@ -30,13 +30,21 @@ CHUNKED_FROM = 5
 PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
 
 
-def map_matrices(f: Callable[..., Sequence], sizes: Sequence[int], X: Array) -> tuple[Array, ...]:
+def map_matrices(
+    f: Callable[..., Sequence],
+    sizes: Sequence[int],
+    X: Array,
+    reads: Sequence[int] | None = None,
+    places: Sequence[int | None] | None = None,
+) -> tuple[Array, ...]:
     """`f` of the n^2 entries of each matrix of X, row by row.
 
     Args:
-        f: takes n^2 scalars and returns sum(sizes) of them, n^2 or more.
+        f: takes a scalar for each of `reads`; its results are numbered from 0.
         sizes: of the arrays into which the results are gathered.
         X: shape (..., n, n).
+        reads: the entries that f takes, by default all.
+        places: for each place in the arrays the result that goes there, None for a zero; by default one for each.
 
     Returns:
         Arrays of shapes (..., size).
@@ -44,7 +52,7 @@ def map_matrices(f: Callable[..., Sequence], sizes: Sequence[int], X: Array) -> 
     *shape, n, _ = X.shape
     batch = math.prod(shape)
     X = X.reshape(batch, n * n)
-    one_pass = partial(_one_pass, f, sizes)
+    one_pass = partial(_one_pass, f, sizes, reads or range(n * n), places or range(sum(sizes)))
     if n < CHUNKED_FROM or not isinstance(batch, int):
         out = one_pass(X)
     else:
@@ -103,19 +111,21 @@ def many(i: Array, passes: int) -> Array:
     return lax.sort(jnp.stack([i, jnp.full_like(i, passes)]))[0]
 
 
-def _one_pass(f, sizes, X):
+def _one_pass(f, sizes, reads, places, X):
     """`f` of the entries of X, shape (..., entries)."""
     is_complex = jnp.iscomplexobj(X)
-    vectors = parts(X[..., k] for k in range(X.shape[-1]))
-    count = sum(sizes) * (1 + is_complex)
+    vectors = parts(X[..., k] for k in reads)
+    count = (1 + max(k for k in places if k is not None)) * (1 + is_complex)
     spare = [jnp.zeros_like(vectors[0])] * (count - len(vectors))  # there are as many results as operands
 
     def f_of_parts(*scalars):
-        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))
+        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))[:count]
 
-    results = iter(one_loop(f_of_parts, *vectors, *spare))
-    result = lambda: lax.complex(next(results), next(results)) if is_complex else next(results)
-    return tuple(jnp.stack([result() for _ in range(size)], axis=-1) for size in sizes)
+    results = list(one_loop(f_of_parts, *vectors, *spare))
+    if is_complex:
+        results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
+    placed = iter([jnp.zeros_like(X[..., 0]) if k is None else results[k] for k in places])
+    return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
 
 
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:

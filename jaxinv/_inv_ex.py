@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxinv._checks import as_square, canonical_precision, check_matrices_whole
 from jaxinv._inv import dtypes_of
 from jaxinv._rule import inverse, is_zero
+from jaxinv._structure import canonical_structure, structured
 
 
 class InvEx(NamedTuple):
@@ -21,7 +22,7 @@ class InvEx(NamedTuple):
     singular: Array
 
 
-def inv_ex(a: ArrayLike, *, precision: Any = None) -> InvEx:
+def inv_ex(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, precision: Any = None) -> InvEx:
     """The inverse of each matrix, its reciprocal condition number, and whether it is singular.
 
     Where `inv` gives inf or nan, this gives zero, and zero gradients: one singular matrix harms no other, neither
@@ -29,6 +30,9 @@ def inv_ex(a: ArrayLike, *, precision: Any = None) -> InvEx:
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
+        assume_a: the structure of the matrices, as in `inv`. One that is not positive definite where it should be is
+            `singular`.
+        lower: the triangle that is read, as in `inv`.
         precision: of the matrix products in the derivatives, as in `inv`.
 
     Returns:
@@ -37,7 +41,8 @@ def inv_ex(a: ArrayLike, *, precision: Any = None) -> InvEx:
         * `inverse`, shape (..., n, n), the dtype that `inv` returns: zero where `singular`, else the bits of `inv`;
         * `rcond`, shape (...), real: the reciprocal condition number 1 / (|a| |inverse|) in the 1-norm, exact, and 0
           where `singular`. Below n eps the inverse may have no correct digit. float32 for bfloat16 and float16;
-        * `singular`, shape (...), bool: elimination met a zero pivot, the inverse overflows, or `a` has a nan or inf.
+        * `singular`, shape (...), bool: elimination met a zero pivot (Cholesky, one that is not positive), the inverse
+          overflows, or what is read of `a` has a nan or inf.
 
     Raises:
         TypeError, ValueError: as `inv`.
@@ -68,15 +73,15 @@ def inv_ex(a: ArrayLike, *, precision: Any = None) -> InvEx:
         https://doi.org/10.1137/1.9780898718027
     """
     a = as_square("inv_ex", a)
-    return _inv_ex(a, canonical_precision("inv_ex", precision))
+    return _inv_ex(a, canonical_structure("inv_ex", assume_a, lower), canonical_precision("inv_ex", precision))
 
 
-@partial(jax.jit, static_argnums=1)
-def _inv_ex(a, precision):
+@partial(jax.jit, static_argnums=(1, 2))
+def _inv_ex(a, structure, precision):
     check_matrices_whole("inv_ex", a)
     compute_dtype, result_dtype = dtypes_of(a)
-    X = a.astype(compute_dtype)
-    Y = inverse(X, precision, zero_singular=True)
+    X = structured(a.astype(compute_dtype), structure)
+    Y = inverse(X, precision, zero_singular=True, structure=structure.kind)
     X_, Y_ = lax.stop_gradient((X, Y))
     empty = X.shape[-1] == 0
     singular = is_zero(Y_)[..., 0, 0] & (not empty)

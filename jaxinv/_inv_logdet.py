@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxinv._checks import as_square, canonical_precision, check_matrices_whole
 from jaxinv._inv import dtypes_of
 from jaxinv._logdet_rule import inverse_logdet
+from jaxinv._structure import canonical_structure, structured
 
 
 class InvLogdet(NamedTuple):
@@ -20,7 +21,7 @@ class InvLogdet(NamedTuple):
     logabsdet: Array
 
 
-def inv_logdet(a: ArrayLike, *, precision: Any = None) -> InvLogdet:
+def inv_logdet(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, precision: Any = None) -> InvLogdet:
     """The inverse of each matrix and the logarithm of its determinant, from one factorisation.
 
     For log densities and their gradients: `jaxinv.inv` and `jax.numpy.linalg.slogdet` would factorise twice, and in
@@ -28,6 +29,8 @@ def inv_logdet(a: ArrayLike, *, precision: Any = None) -> InvLogdet:
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
+        assume_a: the structure of the matrices, as in `inv`.
+        lower: the triangle that is read, as in `inv`.
         precision: of the matrix products in the derivatives, as in `inv`.
 
     Returns:
@@ -40,7 +43,8 @@ def inv_logdet(a: ArrayLike, *, precision: Any = None) -> InvLogdet:
         TypeError, ValueError: as `inv`.
 
     Notes:
-        * A singular matrix has inf or nan in its inverse, sign 0 and logabsdet -inf; its gradient is nan.
+        * A singular matrix has inf or nan in its inverse, sign 0 and logabsdet -inf; its gradient is nan. A matrix that
+          is not positive definite where `assume_a` says so gives nan in all three, a singular one too.
         * Derivatives of any order exist, in both modes: X_bar = c Y^T - Y^T (G Y^T) with the cotangent c of logabsdet.
 
     Examples:
@@ -59,12 +63,14 @@ def inv_logdet(a: ArrayLike, *, precision: Any = None) -> InvLogdet:
         differentiation", Oxford 2008, https://people.maths.ox.ac.uk/gilesm/files/NA-08-01.pdf
     """
     a = as_square("inv_logdet", a)
-    return _inv_logdet(a, canonical_precision("inv_logdet", precision))
+    structure = canonical_structure("inv_logdet", assume_a, lower)
+    return _inv_logdet(a, structure, canonical_precision("inv_logdet", precision))
 
 
-@partial(jax.jit, static_argnums=1)
-def _inv_logdet(a, precision):
+@partial(jax.jit, static_argnums=(1, 2))
+def _inv_logdet(a, structure, precision):
     check_matrices_whole("inv_logdet", a)
     compute_dtype, result_dtype = dtypes_of(a)
-    inverse, sign, logabsdet = inverse_logdet(a.astype(compute_dtype), precision)
+    X = structured(a.astype(compute_dtype), structure)
+    inverse, sign, logabsdet = inverse_logdet(X, precision, structure.kind)
     return InvLogdet(inverse.astype(result_dtype), sign, logabsdet)

@@ -10,14 +10,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxinv._fused import map_matrices, materialised
+from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
+from jaxinv._structure import projection
+from jaxinv._structured_kernels import STRUCTURED_KERNELS, STRUCTURES, structured_kernel_name
 from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
@@ -32,9 +34,6 @@ FUSED_FROM_BATCH = 16
 PANEL_UP_TO = 32
 # It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24, 2000 of 32.
 PANEL_FROM_BATCH = 2.0  # n^2
-# Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
-# few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
-LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 11)
 # On GPU and TPU: no library call, and little to compile. Not measured yet.
 ELEMENTWISE_UP_TO = 4
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
@@ -46,8 +45,10 @@ TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 RECOMPUTED_UP_TO = 4
 
 
-def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str) -> str:
+def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general") -> str:
     """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`)."""
+    if structure in STRUCTURES:
+        return structured_kernel_name(n, batch, dtype, platform, structure)
     if n == 1:
         return "reciprocal"
     if platform != "cpu":
@@ -65,25 +66,26 @@ def _at_most(size, limit):
     return isinstance(size, int) and size <= limit
 
 
-def inverse_kernel(X: Array) -> Array:
-    """The inverse of each matrix; inf or nan where it is singular."""
-    return _inverse_kernel(X, with_factors=False)[0]
+def inverse_kernel(X: Array, structure: str = "general") -> Array:
+    """The inverse of each matrix, all of the `structure`; inf or nan where it is singular."""
+    return _inverse_kernel(X, structure, with_factors=False)[0]
 
 
-def inverse_and_factors_kernel(X: Array) -> tuple[Array, Array]:
+def inverse_and_factors_kernel(X: Array, structure: str = "general") -> tuple[Array, Array]:
     """The inverse of each matrix, and n factors of its determinant, shape (..., n)."""
-    Y, factors = _inverse_kernel(X, with_factors=True)
+    Y, factors = _inverse_kernel(X, structure, with_factors=True)
     return Y, factors
 
 
-def _inverse_kernel(X, with_factors):
+def _inverse_kernel(X, structure, with_factors):
     if 0 in X.shape:
         return X, jnp.ones(X.shape[:-1], X.dtype)
 
     def on(platform):
         def kernel(X):
-            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform)
-            return KERNELS[name](X, with_factors)
+            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform, structure)
+            Y, *factors = KERNELS[name](X, with_factors)
+            return (projection(Y, structure) if structure in ("symmetric", "hermitian") else Y), *factors
 
         return kernel
 
@@ -107,8 +109,7 @@ def _batched(X, with_factors):
 
 
 def _in_turn(X, with_factors):
-    out = lax.map(lambda X: _batched(X, with_factors), X.reshape(-1, *X.shape[-2:]))
-    return tuple(Y.reshape(*X.shape[:-2], *Y.shape[1:]) for Y in out)
+    return in_turn(lambda X: _batched(X, with_factors), X)
 
 
 def _elementwise(X, with_factors):
@@ -133,6 +134,7 @@ KERNELS = {
     "batched LU": _batched,
     "LU in turn": _in_turn,
     "elementwise LU": _elementwise,
+    **STRUCTURED_KERNELS,
 }
 
 

@@ -28,22 +28,22 @@ from jaxinv._rule import transposed_jvp
 from jaxinv._triple_product import triple_product
 
 
-def inverse_logdet(X, precision):
-    """Y = X^-1, sign and logabsdet of a validated `X`, shape (..., n, n)."""
-    return tuple(inverse_logdet_p.bind(X, precision=precision))
+def inverse_logdet(X, precision, structure="general"):
+    """Y = X^-1, sign and logabsdet of a validated `X`, shape (..., n, n), that has the `structure` in full."""
+    return tuple(inverse_logdet_p.bind(X, precision=precision, structure=structure))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _inverse_logdet(X, precision):
-    return inverse_logdet(X, precision)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _inverse_logdet(X, precision, structure):
+    return inverse_logdet(X, precision, structure)
 
 
-def _inverse_logdet_fwd(X, precision):
-    Y, sign, logabsdet = inverse_logdet(X, precision)
+def _inverse_logdet_fwd(X, precision, structure):
+    Y, sign, logabsdet = inverse_logdet(X, precision, structure)
     return (Y, sign, logabsdet), (Y, sign)
 
 
-def _inverse_logdet_bwd(precision, residuals, cotangents):
+def _inverse_logdet_bwd(precision, structure, residuals, cotangents):
     Y, sign = residuals
     G, *of_determinant = cotangents
     (c,) = jax.linear_transpose(partial(_of_trace, sign), sign)(tuple(of_determinant))
@@ -60,9 +60,9 @@ def _of_trace(sign, trace):
 _inverse_logdet.defvjp(_inverse_logdet_fwd, _inverse_logdet_bwd)
 
 
-def _inverse_logdet_jvp(primals, tangents, *, precision):
+def _inverse_logdet_jvp(primals, tangents, *, precision, structure):
     (X,), (dX,) = primals, tangents
-    return transposed_jvp(lambda X: _inverse_logdet(X, precision), X, ad.instantiate_zeros(dX))
+    return transposed_jvp(lambda X: _inverse_logdet(X, precision, structure), X, ad.instantiate_zeros(dX))
 
 
 def _inverse_logdet_batch(args, dims, **params):
@@ -70,15 +70,15 @@ def _inverse_logdet_batch(args, dims, **params):
     return inverse_logdet_p.bind(jnp.moveaxis(X, dim, 0), **params), (0, 0, 0)
 
 
-def _kernel(X, *, precision):
-    Y, factors = inverse_and_factors_kernel(X)
+def _kernel(X, *, precision, structure):
+    Y, factors = inverse_and_factors_kernel(X, structure)
     size = jnp.abs(factors)
     singular = jnp.any(size == 0, axis=-1)  # beyond a pivot that is zero, the others are nan
-    sign = jnp.where(singular, 0, jnp.prod(factors / size.astype(factors.dtype), axis=-1))
+    sign = jnp.where(singular, 0, jnp.prod(jnp.sign(factors), axis=-1))
     return Y, sign, jnp.where(singular, -jnp.inf, jnp.sum(jnp.log(size), axis=-1))
 
 
-def _abstract(X, *, precision):
+def _abstract(X, **params):
     sharding = NamedSharding(X.sharding.mesh, PartitionSpec(*X.sharding.spec[:-2]))
     per_matrix = partial(X.update, shape=X.shape[:-2], sharding=sharding)
     return X, per_matrix(), per_matrix(dtype=jnp.finfo(X.dtype).dtype)

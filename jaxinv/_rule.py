@@ -33,9 +33,12 @@ from jaxinv._kernels import inverse_kernel
 from jaxinv._triple_product import triple_product
 
 
-def inverse(X, precision, zero_singular=False):
-    """Y = X^-1 of a validated `X`, shape (..., n, n); `precision` is that of the rule's products."""
-    return inverse_p.bind(X, precision=precision, zero_singular=zero_singular)
+def inverse(X, precision, zero_singular=False, structure="general"):
+    """Y = X^-1 of a validated `X`, shape (..., n, n); `precision` is that of the rule's products.
+
+    `X` has the `structure` in full: that selects a kernel, and leaves the rule as it is.
+    """
+    return inverse_p.bind(X, precision=precision, zero_singular=zero_singular, structure=structure)
 
 
 def is_zero(Y):
@@ -43,17 +46,17 @@ def is_zero(Y):
     return jnp.all(Y == 0, axis=(-2, -1), keepdims=True)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _inverse(X, precision, zero_singular):
-    return inverse(X, precision, zero_singular)
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _inverse(X, precision, zero_singular, structure):
+    return inverse(X, precision, zero_singular, structure)
 
 
-def _inverse_fwd(X, precision, zero_singular):
-    Y = inverse(X, precision, zero_singular)
+def _inverse_fwd(X, precision, zero_singular, structure):
+    Y = inverse(X, precision, zero_singular, structure)
     return Y, Y
 
 
-def _inverse_bwd(precision, zero_singular, Y, G):
+def _inverse_bwd(precision, zero_singular, structure, Y, G):
     X_bar = -triple_product("TNT", Y, G, Y, precision)  # (3)
     return (jnp.where(is_zero(Y), 0, X_bar) if zero_singular else X_bar,)
 
@@ -68,11 +71,11 @@ def transposed_jvp(f, X, dX):
     return Y, dY
 
 
-def _inverse_jvp(primals, tangents, *, precision, zero_singular):
+def _inverse_jvp(primals, tangents, *, precision, zero_singular, structure):
     (X,), (dX,) = primals, tangents
     if isinstance(dX, ad.Zero):
-        return inverse(X, precision, zero_singular), dX
-    return transposed_jvp(lambda X: _inverse(X, precision, zero_singular), X, dX)
+        return inverse(X, precision, zero_singular, structure), dX
+    return transposed_jvp(lambda X: _inverse(X, precision, zero_singular, structure), X, dX)
 
 
 def _inverse_batch(args, dims, **params):
@@ -80,8 +83,8 @@ def _inverse_batch(args, dims, **params):
     return inverse_p.bind(jnp.moveaxis(X, dim, 0), **params), 0
 
 
-def _kernel(X, *, precision, zero_singular):
-    Y = inverse_kernel(X)
+def _kernel(X, *, precision, zero_singular, structure):
+    Y = inverse_kernel(X, structure)
     if not zero_singular:
         return Y
     finite = jnp.all(jnp.isfinite(X) & jnp.isfinite(Y), axis=(-2, -1), keepdims=True)

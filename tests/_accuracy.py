@@ -12,7 +12,7 @@ from jaxinv import _kernels
 KERNELS = {
     "reciprocal": (1,),
     "fused LU": (2, 3, 4, 5, 6, 8),
-    "panel LU": (9, 13, 20),
+    "panel LU": (9, 13, 25),
     "batched LU": (2, 9, 20),
     "LU in turn": (9,),
     "elementwise LU": (2, 4),

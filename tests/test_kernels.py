@@ -50,7 +50,7 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 
 CHUNKS = {
     "fused LU": (5, _fused.CHUNK),
-    "panel LU": (20, _fused.LANES * _panel_lu.panel_step(2**20, 20, 8)),
+    "panel LU": (13, _fused.LANES * _panel_lu.panel_step(2**20, 13, 8)),
 }
 
 
@@ -67,12 +67,12 @@ def test_the_table_gives_each_kernel_its_sizes():
     """As the README says it, for float32 and complex64."""
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
     lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
-    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 20, 21)]
+    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 32, 33)]
     fused, panel = "fused LU", "panel LU"
     assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, lapack]
     assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 5]
     assert [name(4, batch, "float32") for batch in (1, 15, 16)] == ["batched LU", lapack, fused]
-    assert [name(10, batch, "float32") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
+    assert [name(10, batch, "float32") for batch in (1, 199, 200)] == ["batched LU", lapack, panel]
     assert [name(5, batch, "complex64") for batch in (15, 16)] == [lapack, fused]
 
 

@@ -1,0 +1,117 @@
+"""Which kernel computes the inverse of a matrix with structure, as in `_kernels` for general ones.
+
+Symmetric and Hermitian matrices go through the general kernels.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from jaxinv._cholesky import cholesky_inverse, library_inverse_factor
+from jaxinv._fused import map_matrices
+from jaxinv._lapack import over_batch
+from jaxinv._small_structured import elementwise, small_inverse_factor, small_positive_definite, small_triangular
+from jaxinv._triangular import blocked_triangular, solved_triangular
+
+STRUCTURES = ("diagonal", "upper triangular", "lower triangular", "positive definite")
+# Limits, measured on AMD EPYC 7003 (2 shared cores), float32, JAX 0.12.0, 2026-11-24.
+# n = 12: 0.28 us triangular, 0.35 positive definite, against 0.76 of the LU of `_panel_lu`. Compiling takes 1.5 s.
+FUSED_UP_TO = 12
+FUSED_COMPLEX_UP_TO = 6
+# Smaller batches do not fill the vectors.
+FUSED_FROM_BATCH = 16
+# Triangular, one matrix: n = 128 80 us by one call against 100 to 250 by blocks, n = 256 390 against 330.
+LIBRARY_UP_TO = 128
+# Rows of the blocks of few matrices: 32 to 128 are even within 20 %.
+LIBRARY_BLOCK = 32
+# Rows of the blocks that LAPACK factorises of many matrices: n = 64 30 us with 16, 50 with 64.
+SMALL_LIBRARY_BLOCK = 16
+# On GPU and TPU: no library call, and little to compile. Not measured yet.
+ELEMENTWISE_UP_TO = 8
+BLOCKS = ("fused blocks", "elementwise blocks", "library blocks")
+
+
+def structured_kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str) -> str:
+    """The kernel for a batch of n x n matrices of one of the `STRUCTURES`; n and the batch may be symbolic."""
+    if structure == "diagonal":
+        return "reciprocals"
+    if n == 1:
+        return f"elementwise {structure}"
+    if not _is_known(n):
+        return f"library {structure}"
+    if platform != "cpu":
+        return f"elementwise {structure}" if n <= ELEMENTWISE_UP_TO else f"elementwise blocks {structure}"
+    positive_definite, fused_up_to = structure == "positive definite", _fused_up_to(dtype)
+    if _is_known(batch) and batch < FUSED_FROM_BATCH:
+        whole = LIBRARY_BLOCK if positive_definite else LIBRARY_UP_TO
+        return f"library {structure}" if n <= whole else f"library blocks {structure}"
+    if positive_definite and n > 2 * fused_up_to:
+        return f"small library blocks {structure}"
+    return f"fused {structure}" if n <= fused_up_to else f"fused blocks {structure}"
+
+
+def _is_known(size):
+    return isinstance(size, int)
+
+
+def _fused_up_to(dtype):
+    return FUSED_COMPLEX_UP_TO if jnp.issubdtype(dtype, jnp.complexfloating) else FUSED_UP_TO
+
+
+def _reciprocals(X, with_factors):
+    row, column = (jnp.arange(X.shape[-1])[(None,) * (X.ndim - 2) + key] for key in ((..., None), (None, ...)))
+    Y = jnp.where(row == column, 1 / X, 0)
+    return (Y, jnp.diagonal(X, axis1=-2, axis2=-1))[: 1 + with_factors]
+
+
+def _by_library(lower, X):
+    return over_batch(partial(solved_triangular, lower), X)
+
+
+def _by_blocks(form, lower, X):
+    small: dict[str, tuple[int, Callable[[Array], Array]]] = {
+        "fused blocks": (_fused_up_to(X.dtype), lambda X: small_triangular(map_matrices, lower, X)[0]),
+        "elementwise blocks": (ELEMENTWISE_UP_TO, lambda X: small_triangular(elementwise, lower, X)[0]),
+        "library blocks": (LIBRARY_BLOCK, partial(_by_library, lower)),
+    }
+    largest, inverses = small[form]
+    return blocked_triangular(inverses, largest, lower, X)
+
+
+def _cholesky_in_halves(X, with_factors):
+    inverse_factor = partial(small_inverse_factor, map_matrices)
+    return cholesky_inverse(inverse_factor, _fused_up_to(X.dtype), X, with_factors)
+
+
+def _with_diagonal(inverses, X, with_factors):
+    return (inverses(X), jnp.diagonal(X, axis1=-2, axis2=-1))[: 1 + with_factors]
+
+
+def _kernels() -> dict[str, Callable[[Array, bool], tuple[Array, ...]]]:
+    kernels: dict[str, Callable] = {"reciprocals": _reciprocals}
+    for side in ("lower", "upper"):
+        lower = side == "lower"
+        kernels |= {
+            f"elementwise {side} triangular": partial(small_triangular, elementwise, lower),
+            f"fused {side} triangular": partial(small_triangular, map_matrices, lower),
+            f"library {side} triangular": partial(_with_diagonal, partial(_by_library, lower)),
+        }
+        for form in BLOCKS:
+            kernels[f"{form} {side} triangular"] = partial(_with_diagonal, partial(_by_blocks, form, lower))
+    return kernels | {
+        "elementwise positive definite": partial(small_positive_definite, elementwise),
+        "fused positive definite": partial(small_positive_definite, map_matrices),
+        "fused blocks positive definite": _cholesky_in_halves,
+        "small library blocks positive definite": partial(
+            cholesky_inverse, library_inverse_factor, SMALL_LIBRARY_BLOCK
+        ),
+        "library blocks positive definite": partial(cholesky_inverse, library_inverse_factor, LIBRARY_BLOCK),
+        "elementwise blocks positive definite": partial(cholesky_inverse, library_inverse_factor, None),
+        "library positive definite": partial(cholesky_inverse, library_inverse_factor, None),
+    }
+
+
+STRUCTURED_KERNELS = _kernels()
