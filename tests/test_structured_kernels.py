@@ -125,7 +125,7 @@ def test_ratio_below_30_and_forward_error_within_twice_lapacks(kernel, n):
         for quantile in (0.5, 0.9):
             a, b = np.quantile(ours, quantile), np.quantile(theirs, quantile)
             assert a <= 2 * b + 4 * EPS, (name, a, b)
-    assert compared >= (7 if n < 50 else 5)
+    assert compared >= (7 if n < 50 else 4)  # of triangles of 50 rows, float32 inverts few
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.complex128])
