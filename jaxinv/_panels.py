@@ -11,9 +11,11 @@ known when a program is compiled, and a loop has but one. With S stages, 1 + 1/S
 Columns are added up to a multiple of S c, as those of diag(X, I), which has the inverse diag(Y, I).
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 STAGES = 8
@@ -70,8 +72,8 @@ def to_positions(X: Array, panels: Panels) -> Array:
     W = X.reshape(P, own, own)
     if padded > own:
         W = jnp.pad(W, ((0, 0), (0, padded - own), (0, padded - own)))
-        spare = jnp.arange(padded) >= own
-        mine = jnp.arange(P) == lax.axis_index(panels.axes)
+        spare = jnp.arange(padded, dtype=jnp.int32) >= own
+        mine = jnp.arange(P, dtype=jnp.int32) == lax.axis_index(panels.axes)
         W = W + (mine[:, None, None] & jnp.diag(spare)[None]).astype(X.dtype)
     return W.reshape(P, -1, panels.width, padded).swapaxes(0, 1).reshape(panels.n, padded)
 
@@ -85,5 +87,10 @@ def from_positions(Y: Array, panels: Panels) -> Array:
 
 def own_positions(panels: Panels) -> Array:
     """The positions of the columns of this device, shape (padded,)."""
-    j, q = jnp.arange(panels.padded), lax.axis_index(panels.axes)
+    j, q = jnp.arange(panels.padded, dtype=jnp.int32), lax.axis_index(panels.axes)
     return j // panels.width * panels.block + q * panels.width + j % panels.width
+
+
+def loop(begin: int, end: int, f: Callable, start: Any) -> Any:
+    """`lax.fori_loop` with the index in 32 bits, as are those of LU and of devices."""
+    return lax.fori_loop(np.int32(begin), np.int32(end), f, start)

@@ -19,20 +19,20 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._panels import STAGES, Panels, from_positions, own_positions, to_positions
+from jaxinv._panels import STAGES, Panels, from_positions, loop, own_positions, to_positions
 
 
 def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
     """The columns of the inverse on this device, from those of the matrix: n x n/P, inside `jax.shard_map`."""
-    W, order = to_positions(X, panels), jnp.arange(panels.n)
+    W, order = to_positions(X, panels), jnp.arange(panels.n, dtype=jnp.int32)
     eliminate = _eliminate_positive if positive else _eliminate
     for stage in range(STAGES):
         step = partial(eliminate, panels, stage)
-        W, order = lax.fori_loop(stage * panels.steps, (stage + 1) * panels.steps, step, (W, order))
+        W, order = loop(stage * panels.steps, (stage + 1) * panels.steps, step, (W, order))
     Z = _unit_lower(W, 0, own_positions(panels)) if positive else _permuted(W, order, panels)
     for stage in reversed(range(STAGES)):
         step = partial(_substitute, panels, stage, W)
-        Z = lax.fori_loop(0, panels.steps, step, Z)
+        Z = loop(0, panels.steps, step, Z)
     return from_positions(Z, panels)
 
 
@@ -79,7 +79,7 @@ def _update(W, LU, panels, stage, k):
     first = stage * height
     offset = k * b - first
     own = lax.dynamic_slice(W, (first, k * c), (panels.n - first, c))
-    own = jnp.where(jnp.arange(own.shape[0])[:, None] < offset, own, 0)  # cleared; then I in the panel's rows
+    own = jnp.where(jnp.arange(own.shape[0], dtype=jnp.int32)[:, None] < offset, own, 0)  # cleared; then I in the panel's rows
     W = lax.dynamic_update_slice(W, own, (first, k * c))
     identity = jnp.eye(b, dtype=W.dtype)
     W = lax.dynamic_update_slice(W, _own_columns(identity, panels), (k * b, k * c))
@@ -103,20 +103,21 @@ def _triangular_inverse(T, lower):
 
 
 def _minus_product(Z, M, R, panels, begin, end, first):
-    """Z - M R, the rows of one stage at a time to save memory, for M with the rows from `first` on."""
-    height = panels.height
+    """Z - M R, half the rows of a stage at a time to save memory, for M with the rows from `first` on."""
+    pieces = 2 - panels.height % 2
+    height = panels.height // pieces
 
-    def rows(stage, Z):
-        at = stage * height
+    def rows(i, Z):
+        at = i * height
         MR = jnp.matmul(lax.dynamic_slice_in_dim(M, at - first, height), R, precision=lax.Precision.HIGHEST)
         return lax.dynamic_update_slice_in_dim(Z, lax.dynamic_slice_in_dim(Z, at, height) - MR, at, axis=0)
 
-    return lax.fori_loop(begin, end, rows, Z)
+    return loop(begin * pieces, end * pieces, rows, Z)
 
 
 def _unit_lower(W, start, column):
     """L^-1 in the rows of W that begin with `start`, for columns at the positions `column`."""
-    row = start + jnp.arange(W.shape[0])[:, None]
+    row = start + jnp.arange(W.shape[0], dtype=jnp.int32)[:, None]
     return jnp.where(row > column[None], W, (row == column[None]).astype(W.dtype))
 
 
@@ -126,7 +127,7 @@ def _permuted(W, order, panels):
     halves = 2 - b % 2
     rows_at_once = b // halves
     column = own_positions(panels)
-    wanted = jnp.argsort(order)[column[: panels.own]]  # the place among the pivots of each of our rows
+    wanted = jnp.argsort(order).astype(jnp.int32)[column[: panels.own]]  # the place among the pivots of each of our rows
     k, q, t = wanted // b, wanted % b // c, wanted % c
     Z = jnp.zeros((panels.n, panels.own), W.dtype)
     for stage in range(STAGES):
@@ -140,7 +141,7 @@ def _permuted(W, order, panels):
             return lax.dynamic_update_slice_in_dim(Z, jnp.take(L, index, axis=1, mode="fill", fill_value=0), at, axis=0)
 
         steps = panels.steps * halves
-        Z = lax.fori_loop(stage * steps, (stage + 1) * steps, rows, Z)
+        Z = loop(stage * steps, (stage + 1) * steps, rows, Z)
     return Z
 
 
@@ -151,6 +152,6 @@ def _substitute(panels, stage, W, i, Z):
     U = _gathered(W[: (stage + 1) * panels.height], panels, k)
     U_inverse = _triangular_inverse(lax.dynamic_slice_in_dim(U, k * b, b), lower=False)
     Y = jnp.matmul(U_inverse, lax.dynamic_slice_in_dim(Z, k * b, b), precision=lax.Precision.HIGHEST)
-    U = jnp.where(jnp.arange(U.shape[0])[:, None] < k * b, U, 0)
+    U = jnp.where(jnp.arange(U.shape[0], dtype=jnp.int32)[:, None] < k * b, U, 0)
     Z = _minus_product(Z, U, Y, panels, 0, stage + 1, 0)
     return lax.dynamic_update_slice_in_dim(Z, Y, k * b, axis=0)
