@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax import Array, lax
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 
 from jaxinv._checks import as_square, canonical_precision
@@ -171,7 +171,16 @@ def _inv_sharded(a, layout, residual):
     spare = -n % layout.devices
     if spare:
         X = jnp.pad(X, ((0, spare), (0, spare))) + jnp.diag(jnp.arange(n + spare) >= n).astype(X.dtype)
+    X = _placed(X, layout)
     X = symmetrised(X, layout) if layout.positive else X
-    Y = sharded_inverse(X, layout)
+    Y = _placed(sharded_inverse(X, layout), layout)
     inverse = Y[:n, :n].astype(result_dtype) if spare else Y.astype(result_dtype)
     return InvSharded(inverse, residual_norm(X, Y, layout)) if residual else inverse
+
+
+def _placed(X, layout):
+    """X, sharded as `layout` says, where that is not in its type: it also tells `jit` which devices there are."""
+    types = dict(zip(layout.mesh.axis_names, layout.mesh.axis_types, strict=True))
+    if all(types[axis] == AxisType.Auto for axis in layout.axes):
+        return lax.with_sharding_constraint(X, NamedSharding(layout.mesh, layout.spec))
+    return X

@@ -19,6 +19,8 @@ import numpy as np
 from jax import Array, lax
 
 STAGES = 8
+# Smaller matrices have two, which compile in 1 instead of 4 s.
+STAGES_FROM = 1024
 # Columns of a panel: two cores, AMD EPYC, float32, n = 2048 on two devices, 2026-11-24.
 LARGEST_PANEL = 512
 PANELS = 32  # or more
@@ -32,6 +34,7 @@ class Panels(NamedTuple):
     own: int  # columns of each device
     width: int  # columns of each device in a panel
     steps: int  # in a stage
+    stages: int
 
     @property
     def block(self) -> int:
@@ -39,7 +42,7 @@ class Panels(NamedTuple):
 
     @property
     def padded(self) -> int:
-        return STAGES * self.steps * self.width
+        return self.stages * self.steps * self.width
 
     @property
     def height(self) -> int:
@@ -48,7 +51,7 @@ class Panels(NamedTuple):
 
     @property
     def n(self) -> int:
-        return STAGES * self.height
+        return self.stages * self.height
 
 
 def panels_of(n: int, axes: tuple[str, ...], devices: int, block: int | None) -> Panels:
@@ -57,13 +60,13 @@ def panels_of(n: int, axes: tuple[str, ...], devices: int, block: int | None) ->
     Unless it is given, a panel has about n / 32 columns, at most 512, so that the factorisation of the panels, which
     each device repeats, is a small part of the work; and of widths down to half of that, the one that pads least.
     """
-    own = n // devices
+    own, stages = n // devices, STAGES if n >= STAGES_FROM else 2
     if block is None:
         largest = max(1, min(n // PANELS, LARGEST_PANEL) // devices)
-        width = min(range(largest, largest // 2, -1), key=lambda width: -own % (STAGES * width))
+        width = min(range(largest, largest // 2, -1), key=lambda width: -own % (stages * width))
     else:
         width = -(-block // devices)
-    return Panels(axes, devices, own, width, max(1, -(-own // (STAGES * width))))
+    return Panels(axes, devices, own, width, -(-own // (stages * width)), stages)
 
 
 def to_positions(X: Array, panels: Panels) -> Array:

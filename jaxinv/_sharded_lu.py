@@ -19,18 +19,18 @@ from functools import partial
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._panels import STAGES, Panels, from_positions, loop, own_positions, to_positions
+from jaxinv._panels import Panels, from_positions, loop, own_positions, to_positions
 
 
 def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
     """The columns of the inverse on this device, from those of the matrix: n x n/P, inside `jax.shard_map`."""
     W, order = to_positions(X, panels), jnp.arange(panels.n, dtype=jnp.int32)
     eliminate = _eliminate_positive if positive else _eliminate
-    for stage in range(STAGES):
+    for stage in range(panels.stages):
         step = partial(eliminate, panels, stage)
         W, order = loop(stage * panels.steps, (stage + 1) * panels.steps, step, (W, order))
     Z = _unit_lower(W, 0, own_positions(panels)) if positive else _permuted(W, order, panels)
-    for stage in reversed(range(STAGES)):
+    for stage in reversed(range(panels.stages)):
         step = partial(_substitute, panels, stage, W)
         Z = loop(0, panels.steps, step, Z)
     return from_positions(Z, panels)
@@ -79,7 +79,9 @@ def _update(W, LU, panels, stage, k):
     first = stage * height
     offset = k * b - first
     own = lax.dynamic_slice(W, (first, k * c), (panels.n - first, c))
-    own = jnp.where(jnp.arange(own.shape[0], dtype=jnp.int32)[:, None] < offset, own, 0)  # cleared; then I in the panel's rows
+    own = jnp.where(
+        jnp.arange(own.shape[0], dtype=jnp.int32)[:, None] < offset, own, 0
+    )  # cleared; then I in the panel's rows
     W = lax.dynamic_update_slice(W, own, (first, k * c))
     identity = jnp.eye(b, dtype=W.dtype)
     W = lax.dynamic_update_slice(W, _own_columns(identity, panels), (k * b, k * c))
@@ -87,7 +89,7 @@ def _update(W, LU, panels, stage, k):
     R = jnp.matmul(L, lax.dynamic_slice_in_dim(W, k * b, b), precision=lax.Precision.HIGHEST)
     M = jnp.concatenate([jnp.zeros((height + b, b), W.dtype), LU[b:]])
     M = lax.dynamic_slice_in_dim(M, height - offset, panels.n - first)
-    W = _minus_product(W, M, R, panels, stage, STAGES, first)
+    W = _minus_product(W, M, R, panels, stage, panels.stages, first)
     U = _own_columns(jnp.triu(LU[:b]) - identity, panels)
     R = lax.dynamic_update_slice(R, lax.dynamic_slice_in_dim(R, k * c, c, axis=1) + U, (0, k * c))
     return lax.dynamic_update_slice_in_dim(W, R, k * b, axis=0)
@@ -127,10 +129,12 @@ def _permuted(W, order, panels):
     halves = 2 - b % 2
     rows_at_once = b // halves
     column = own_positions(panels)
-    wanted = jnp.argsort(order).astype(jnp.int32)[column[: panels.own]]  # the place among the pivots of each of our rows
+    wanted = jnp.argsort(order).astype(jnp.int32)[
+        column[: panels.own]
+    ]  # the place among the pivots of each of our rows
     k, q, t = wanted // b, wanted % b // c, wanted % c
-    Z = jnp.zeros((panels.n, panels.own), W.dtype)
-    for stage in range(STAGES):
+    Z = W[:, : panels.own]  # all rows are written; zeros would be allocated before W is needed no more
+    for stage in range(panels.stages):
         width = (stage + 1) * panels.steps * c  # the columns beyond are zero
         index = jnp.where(k * c < width, q * width + k * c + t, panels.devices * width)
 
