@@ -8,13 +8,13 @@ exchanges n^2/P words; a product gathers its left factor panel by panel, n^2 wor
 Where rows are sharded, their transposes are taken as the columns of X^T: (3) and the inverse commute with that.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
@@ -71,7 +71,7 @@ def symmetrised(X, layout):
     return on_columns(lambda panels, X: (X + transposed(X, panels).conj()) / 2, layout, (X,))
 
 
-def on_columns(f: Callable, layout: Layout, matrices, out_specs=None):
+def on_columns(f: Callable, layout: Layout, matrices: Sequence[Array], out_specs: Any = None) -> Array:
     """`f` of the panels and the columns on each device, n x n/P; its result is a matrix, or as `out_specs` says."""
     panels = panels_of(matrices[0].shape[0], layout.axes, layout.devices, layout.block)
 
@@ -96,14 +96,14 @@ def _from_columns(Z, layout):
     return lax.all_to_all(Z, layout.rows, 0, 1, tiled=True) if layout.rows else Z
 
 
-def transposed(Z, panels: Panels):
+def transposed(Z: Array, panels: Panels) -> Array:
     """The columns of Z^T on this device."""
     P, own = panels.devices, panels.own
     Z = lax.all_to_all(Z.reshape(P, own, own), panels.axes, 0, 0, tiled=True)
     return Z.swapaxes(1, 2).reshape(P * own, own)
 
 
-def product(A, B, panels: Panels, precision):
+def product(A: Array, B: Array, panels: Panels, precision: Any) -> Array:
     """The columns of A B on this device."""
     P, own, width = panels.devices, panels.own, min(panels.width, panels.own)
     spare = -own % width

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from _cases import assert_trees_close, inverse_error, matrices
 from _collectives import received_words
-from _matrices import MATRICES
+from _matrices import batch_of
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -112,16 +112,18 @@ def test_dtype_is_that_of_inv(dtype):
 
 
 # Of condition numbers up to 1e6. Not the triangular ones: one device has nothing to eliminate, and is exact by rows.
-NAMED = ["random", "uniform", "diagonal", "permutation", "antidiagonal", "condition 1e2",
-         "condition sqrt(0.1/eps)", "near rank 1", "one small singular value", "near overflow", "near underflow",
-         "wilkinson"]  # fmt: skip
+NAMED = [
+    "lapack 4: condition 2", "lapack 8: condition sqrt(0.1/eps)", "lapack 10: near underflow",
+    "lapack 11: near overflow", "random", "uniform", "diagonal", "permutation", "antidiagonal", "condition 1e2",
+    "near rank 1", "one small singular value", "wilkinson",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("n", [104, 496])
 def test_error_within_twice_that_of_one_device_or_of_rounding(n):
     mesh, rng = mesh_of((8,), ("x",)), np.random.default_rng(n)
     for name in NAMED:
-        X = np.asarray(MATRICES[name](n, rng), np.float32)
+        X = batch_of(name, n, 1, rng, np.float32)[0].astype(np.float32)
         assert np.linalg.cond(X.astype(float)) < 1e6
         Y = jaxinv.inv_sharded(put(X, mesh, P(None, "x")))
         Y1 = jaxinv.inv(X)
@@ -142,7 +144,9 @@ def backward_error(Y, X):
 def test_refinement_and_residual():
     mesh = mesh_of((8,), ("x",))
     for spec in (P(None, "x"), P("x", None)):
-        X = put(MATRICES["condition 1e2"](64, np.random.default_rng(0)).astype(np.float32), mesh, spec)
+        X = put(
+            batch_of("condition 1e2", 64, 1, np.random.default_rng(0), np.float32)[0].astype(np.float32), mesh, spec
+        )
         Y, residual = jaxinv.inv_sharded(X, residual=True)
         exact = np.linalg.norm(np.asarray(X, float) @ np.asarray(Y, float) - np.eye(64))
         np.testing.assert_allclose(float(residual), exact, rtol=0.3)
