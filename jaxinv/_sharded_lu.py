@@ -24,7 +24,9 @@ from jaxinv._panels import Panels, from_positions, loop, own_positions, to_posit
 
 def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
     """The columns of the inverse on this device, from those of the matrix: n x n/P, inside `jax.shard_map`."""
-    W, order = to_positions(X, panels), jnp.arange(panels.n, dtype=jnp.int32)
+    _, exponent = jnp.frexp(lax.pmax(jnp.max(jnp.abs(X)), panels.axes))
+    scale = jnp.exp2(-jnp.clip(exponent, -100, 100).astype(X.real.dtype)).astype(X.dtype)  # so nothing underflows
+    W, order = to_positions(scale * X, panels), jnp.arange(panels.n, dtype=jnp.int32)
     eliminate = _eliminate_positive if positive else _eliminate
     for stage in range(panels.stages):
         step = partial(eliminate, panels, stage)
@@ -33,7 +35,7 @@ def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
     for stage in reversed(range(panels.stages)):
         step = partial(_substitute, panels, stage, W)
         Z = loop(0, panels.steps, step, Z)
-    return from_positions(Z, panels)
+    return scale * from_positions(Z, panels)
 
 
 def _eliminate(panels, stage, k, state):
