@@ -114,9 +114,19 @@ def test_dtype_is_that_of_inv(dtype):
 # Of condition numbers up to 1e6. Left out, and open: "lapack 10: near underflow", 3 times one device, n = 104.
 # Not the triangular ones: one device has nothing to eliminate, and is exact by rows.
 NAMED = [
-    "lapack 4: condition 2", "lapack 8: condition sqrt(0.1/eps)", "lapack 11: near overflow", "random", "uniform", "diagonal", "permutation", "antidiagonal", "condition 1e2",
-    "near rank 1", "one small singular value", "wilkinson",
-]  # fmt: skip
+    "lapack 4: condition 2",
+    "lapack 8: condition sqrt(0.1/eps)",
+    "lapack 11: near overflow",
+    "random",
+    "uniform",
+    "diagonal",
+    "permutation",
+    "antidiagonal",
+    "condition 1e2",
+    "near rank 1",
+    "one small singular value",
+    "wilkinson",
+]
 
 
 @pytest.mark.parametrize("n", [104, 496])
