@@ -116,10 +116,11 @@ def _one_pass(f, sizes, reads, places, X):
     is_complex = jnp.iscomplexobj(X)
     vectors = parts(X[..., k] for k in reads)
     count = (1 + max(k for k in places if k is not None)) * (1 + is_complex)
-    spare = [jnp.zeros_like(vectors[0])] * (count - len(vectors))  # there are as many results as operands
+    operands = len(vectors)
+    spare = [jnp.zeros_like(vectors[0])] * (count - operands)  # there are as many results as operands
 
-    def f_of_parts(*scalars):
-        return parts(f(*numbers(scalars[: len(vectors)], of_complex=is_complex)))[:count]
+    def f_of_parts(*scalars):  # closes over no array, see `one_loop`
+        return parts(f(*numbers(scalars[:operands], of_complex=is_complex)))[:count]
 
     results = list(one_loop(f_of_parts, *vectors, *spare))
     if is_complex:

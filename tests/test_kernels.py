@@ -19,7 +19,7 @@ def norms(M):
     return np.linalg.norm(M, axis=(-2, -1), keepdims=True)
 
 
-LARGE_BATCHES = [*itertools.product((2, 3), (32769, 65537, 1_000_000)), (4, 65537), (8, 65537), (12, 65537)]
+LARGE_BATCHES = [*itertools.product((2, 3), (32769, 65537, 1_000_000)), (4, 65537), (8, 65537)]
 
 
 @pytest.mark.parametrize(("n", "batch"), LARGE_BATCHES)

@@ -120,4 +120,3 @@ def test_instead_singular_not_finite():
     Y = np.asarray(jaxinv.inv(X))
     assert not np.isfinite(Y[0]).any()
     np.testing.assert_array_equal(Y[1], [[-1.5, 0.5], [1.0, 0.0]])
-
