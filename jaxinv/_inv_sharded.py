@@ -44,8 +44,9 @@ def inv_sharded(
 ) -> Array | InvSharded:
     """The inverse of one matrix whose rows, columns or both are sharded over many devices or processes.
 
-    No device ever holds the whole matrix: each holds about 4 n^2 / P entries, argument and result included. For
-    matrices that fit on one device use `jaxinv.inv`, and for a sharded batch of such too.
+    No device ever holds the whole matrix. With P devices each holds about 4 n^2 / P entries, argument and result
+    included, and a few panels, which are most of it below n = 100 P or so. For matrices that fit on one device use
+    `jaxinv.inv`, which is faster there, and for a sharded batch of such too.
 
     Args:
         a: array of shape (n, n), of the dtypes of `jaxinv.inv`.
@@ -79,6 +80,8 @@ def inv_sharded(
           `mesh` and `spec` are given; XLA then decides where the result lies.
         * Derivatives of any order exist, in both modes. The gradient takes two products, n^2 words each, and
           keeps the inverse. Of a positive definite `a` they are symmetric.
+        * The backward error is that of `inv`. The forward error is too, or below 2 eps times the condition number: of
+          matrices near rank 1, `inv` happened to be 11 times as accurate, near the underflow threshold 3 times.
         * A singular matrix gives inf or nan.
 
     Examples:

@@ -19,11 +19,11 @@ import numpy as np
 from jax import Array, lax
 
 STAGES = 8
-# Smaller matrices have two, which compile in 1 instead of 4 s.
+# Smaller matrices have two, which compile in about a quarter of the time.
 STAGES_FROM = 1024
-# Columns of a panel: two cores, AMD EPYC, float32, n = 2048 on two devices, 2026-11-24.
-LARGEST_PANEL = 512
+# 64 columns were best of 64, 128 and 256 at n = 2048, float32, on two devices of two cores, AMD EPYC 9004, 2026-11-24.
 PANELS = 32  # or more
+LARGEST_PANEL = 512  # not measured: it bounds the memory of a panel
 
 
 class Panels(NamedTuple):

@@ -50,6 +50,13 @@ PROGRAMS = {
         for run in range(5):
             f(X).block_until_ready()
     """,
+    "gradients of structured inverses side by side": """
+        A, B = example(200, 40), example(200, 24)
+        loss = lambda A, B: sum(inv(X, assume_a=s).sum() for X in (A, B) for s in ("pos", "lower triangular", "sym"))
+        f = jax.jit(jax.grad(loss, argnums=(0, 1)))
+        for run in range(20):
+            jax.block_until_ready(f(A, B))
+    """,
     "gradients of 160 32x32 on eight devices": """
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
         mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
