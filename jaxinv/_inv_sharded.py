@@ -87,7 +87,8 @@ def inv_sharded(
     Examples:
         >>> import jax, jax.numpy as jnp
         >>> import jaxinv
-        >>> mesh = jax.make_mesh((1,), ("x",))  # of all your devices
+        >>> auto = (jax.sharding.AxisType.Auto,)
+        >>> mesh = jax.make_mesh((1,), ("x",), axis_types=auto)  # of all your devices
         >>> sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "x"))
         >>> X = jax.device_put(jnp.array([[2.0, 3.0], [1.0, 2.0]]), sharding)
         >>> print(jaxinv.inv_sharded(X))

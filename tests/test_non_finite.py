@@ -29,7 +29,7 @@ def test_nan_and_inf_end_and_do_not_spread(n):
     assert np.isnan(Y[np.isnan(X).any((-2, -1))]).any((-2, -1)).all()
 
 
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 17, 33, 300])  # LAPACK takes them all from n = 2 on
 def test_nan_and_inf_in_a_single_matrix_end(n):
     X = matrices(n).astype(np.float32)
     for value in (np.nan, np.inf):

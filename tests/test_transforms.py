@@ -118,21 +118,15 @@ def checkpointed(policy):
 
 CONTEXTS = {
     "leading batch": lambda X: jaxinv.inv(stack(X))[0],
-    "vmap": lambda X: jax.vmap(jaxinv.inv)(stack(X))[0],
     "vmap in_axes=-1 out_axes=1": lambda X: jax.vmap(jaxinv.inv, in_axes=-1, out_axes=1)(stack(X, -1))[:, 0],
     "vmap nested with odd axes": vmap_nested,
     "scan": scan,
     "scan over inputs": scan_over_inputs,
     "vmap of scan": lambda X: jax.vmap(scan)(stack(X))[0],
     "scan of vmap": lambda X: lax.scan(lambda Z, _: (jax.vmap(jaxinv.inv)(Z), None), stack(X), length=3)[0][0],
-    "fori_loop": lambda X: lax.fori_loop(0, 3, lambda i, Z: jaxinv.inv(Z), X),
     "while": while_loop,
-    "cond": lambda X: lax.cond(X[0, 0] < 1e9, jaxinv.inv, lambda X: X, X),
     "vmap of cond": vmap_of_cond,
-    "switch": lambda X: lax.switch(1, [lambda X: X, jaxinv.inv], X),
-    "map": lambda X: lax.map(jaxinv.inv, stack(X))[0],
     "map in batches": lambda X: lax.map(jaxinv.inv, stack(X), batch_size=16)[0],
-    "checkpoint": jax.checkpoint(jaxinv.inv),
     "checkpoint nothing_saveable": checkpointed("nothing_saveable"),
     "checkpoint everything_saveable": checkpointed("everything_saveable"),
     "checkpoint dots_saveable": checkpointed("dots_saveable"),
@@ -140,6 +134,7 @@ CONTEXTS = {
 }
 # The large size where a batch or a matmul policy makes a difference to it, to save compilations.
 LARGE_TOO = ["vmap nested with odd axes", "scan", "vmap of scan", "map in batches", "checkpoint dots_saveable"]
+# More contexts are in `test_table.py`.
 CASES = [(context, 3) for context in CONTEXTS] + [(context, 20) for context in LARGE_TOO]
 
 
