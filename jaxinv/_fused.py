@@ -9,6 +9,10 @@ loop reads the matrices as they lie. (Over an axis of length 1 the algebraic sim
 The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in cache: large
 batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the same sets of
 the cache (n = 8: 105 ns, or 210).
+
+On GPU and TPU the same is said by a `reduce_window` whose window is one entry. XLA:GPU makes one kernel of it, a thread
+for each matrix, and another of the stacking. Four real entries are what one thread reads and writes at once: left to be
+fused, they are one kernel with the stacking. `tests/test_compiled_for_gpu.py` reads these kernels.
 """
 
 import math
@@ -52,11 +56,29 @@ def map_matrices(
     *shape, n, _ = X.shape
     batch = math.prod(shape)
     X = X.reshape(batch, n * n)
-    one_pass = partial(_one_pass, f, sizes, reads or range(n * n), places or range(sum(sizes)))
+    one_pass = partial(_one_pass, one_loop, f, sizes, reads or range(n * n), places or range(sum(sizes)))
     if n < CHUNKED_FROM or not isinstance(batch, int):
         out = one_pass(X)
     else:
         out = in_chunks(one_pass, fused_step(batch, X.dtype.itemsize), X)
+    return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
+
+
+def map_at_once(
+    f: Callable[..., Sequence],
+    sizes: Sequence[int],
+    X: Array,
+    reads: Sequence[int] | None = None,
+    places: Sequence[int | None] | None = None,
+) -> tuple[Array, ...]:
+    """As `map_matrices`, for GPU and TPU: without chunks, and with the axes of the batch as they are."""
+    *shape, n, _ = X.shape
+    X = X.reshape(*(shape or [1]), n * n)
+    is_one_vector = n == 2 and not jnp.iscomplexobj(X)
+    run = _as_it_is if is_one_vector else one_kernel
+    out = _one_pass(run, f, sizes, reads or range(n * n), places or range(sum(sizes)), X)
+    if is_one_vector:  # what uses it does not compute it anew
+        out = lax.optimization_barrier(out)
     return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
@@ -111,8 +133,8 @@ def many(i: Array, passes: int) -> Array:
     return lax.sort(jnp.stack([i, jnp.full_like(i, passes)]))[0]
 
 
-def _one_pass(f, sizes, reads, places, X):
-    """`f` of the entries of X, shape (..., entries)."""
+def _one_pass(run, f, sizes, reads, places, X):
+    """`f` of the entries of X, shape (..., entries), in the loop that `run` makes."""
     is_complex = jnp.iscomplexobj(X)
     vectors = parts(X[..., k] for k in reads)
     count = (1 + max(k for k in places if k is not None)) * (1 + is_complex)
@@ -122,7 +144,7 @@ def _one_pass(f, sizes, reads, places, X):
     def f_of_parts(*scalars):  # closes over no array, see `one_loop`
         return parts(f(*numbers(scalars[:operands], of_complex=is_complex)))[:count]
 
-    results = list(one_loop(f_of_parts, *vectors, *spare))
+    results = list(run(f_of_parts, *vectors, *spare))
     if is_complex:
         results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
     placed = iter([jnp.zeros_like(X[..., 0]) if k is None else results[k] for k in places])
@@ -134,15 +156,29 @@ def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
 
     Results have the dtypes of the `vectors` in their order, and are as many: beyond those of `f` they hold zeros.
     """
-
-    def reducer(_, scalars):  # closes over no array: JAX keeps it in a cache
-        out = tuple(f(*scalars))
-        return out + tuple(lax.full_like(x, 0) for x in scalars[len(out) :])
-
-    start = tuple(jnp.zeros((), X.dtype) for X in vectors)
     axis = vectors[0].ndim
     twice = tuple(jnp.broadcast_to(X[..., None], (*X.shape, 2)) for X in vectors)
-    return lax.reduce(twice, start, reducer, (axis,))
+    return lax.reduce(twice, _zeros(vectors), partial(_last, f), (axis,))
+
+
+def one_kernel(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
+    """As `one_loop`, on GPU and TPU."""
+    ones = (1,) * vectors[0].ndim
+    return lax.reduce_window(vectors, _zeros(vectors), partial(_last, f), ones, ones, "VALID")
+
+
+def _as_it_is(f, *vectors):
+    return f(*vectors)
+
+
+def _last(f, _, scalars):
+    """A reducer that takes the last entries for all; it closes over no array, since JAX keeps it in a cache."""
+    out = tuple(f(*scalars))
+    return out + tuple(lax.full_like(x, 0) for x in scalars[len(out) :])
+
+
+def _zeros(vectors):
+    return tuple(jnp.zeros((), X.dtype) for X in vectors)
 
 
 def materialised(X: Array) -> Array:

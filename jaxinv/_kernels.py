@@ -6,6 +6,7 @@ whole batch is visible under any nesting of `vmap`. `kernel_name` is the table, 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from jaxinv._fused import map_matrices, materialised
+from jaxinv._fused import map_at_once, map_matrices, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
@@ -23,10 +24,11 @@ from jaxinv._structured_kernels import STRUCTURED_KERNELS, STRUCTURES, structure
 from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
-# n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s.
-FUSED_UP_TO = 8
-# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s.
-FUSED_COMPLEX_UP_TO = 6
+# n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s. On a GPU one thread
+# inverts a matrix; not timed yet, but compiled for an H100: 2 s at n = 8, 14 s at n = 10.
+UNROLLED_UP_TO = 8
+# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
+UNROLLED_COMPLEX_UP_TO = 6
 # Smaller batches do not fill the vectors.
 FUSED_FROM_BATCH = 16
 # n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4, n = 32: 9.2 against 15.3. From
@@ -34,8 +36,6 @@ FUSED_FROM_BATCH = 16
 PANEL_UP_TO = 32
 # It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24, 2000 of 32.
 PANEL_FROM_BATCH = 2.0  # n^2
-# On GPU and TPU: no library call, and little to compile. Not measured yet.
-ELEMENTWISE_UP_TO = 4
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
@@ -51,11 +51,11 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         return structured_kernel_name(n, batch, dtype, platform, structure)
     if n == 1:
         return "reciprocal"
-    if platform != "cpu":
-        return "elementwise LU" if _at_most(n, ELEMENTWISE_UP_TO) else "batched LU"
     is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
-    fused = FUSED_COMPLEX_UP_TO if is_complex else FUSED_UP_TO
-    if _at_most(n, fused) and not _at_most(batch, FUSED_FROM_BATCH - 1):
+    is_unrolled = _at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
+    if platform != "cpu":
+        return "elementwise LU" if is_unrolled else "batched LU"
+    if is_unrolled and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
     if not is_complex and _at_most(n, PANEL_UP_TO) and isinstance(batch, int) and batch >= PANEL_FROM_BATCH * n**2:
         return "panel LU"
@@ -97,10 +97,10 @@ def _reciprocal(X, with_factors):
     return (jnp.ones_like(X) / X, X[..., 0])[: 1 + with_factors]
 
 
-def _fused(X, with_factors):
+def _unrolled(run, X, with_factors):
     n = X.shape[-1]
     sizes = (n * n, n)[: 1 + with_factors]
-    Y, *factors = map_matrices(lambda *entries: _inverse_entries(*entries)[: sum(sizes)], sizes, X)
+    Y, *factors = run(lambda *entries: _inverse_entries(*entries)[: sum(sizes)], sizes, X)
     return Y.reshape(X.shape), *factors
 
 
@@ -112,14 +112,6 @@ def _in_turn(X, with_factors):
     return in_turn(lambda X: _batched(X, with_factors), X)
 
 
-def _elementwise(X, with_factors):
-    n = X.shape[-1]
-    entries = _inverse_entries(*(X[..., i, j] for i in range(n) for j in range(n)))
-    entries = lax.optimization_barrier(entries[: n * n + n * with_factors])
-    Y = jnp.stack(entries[: n * n], axis=-1).reshape(X.shape)
-    return (Y, jnp.stack(entries[n * n :], axis=-1)) if with_factors else (Y,)
-
-
 def _inverse_entries(*entries):
     """The entries of the inverse, row by row, and then the factors of the determinant."""
     n = math.isqrt(len(entries))
@@ -129,11 +121,11 @@ def _inverse_entries(*entries):
 
 KERNELS = {
     "reciprocal": _reciprocal,
-    "fused LU": _fused,
+    "fused LU": partial(_unrolled, map_matrices),
     "panel LU": panel_lu_inverse,
     "batched LU": _batched,
     "LU in turn": _in_turn,
-    "elementwise LU": _elementwise,
+    "elementwise LU": partial(_unrolled, map_at_once),
     **STRUCTURED_KERNELS,
 }
 

@@ -1,10 +1,10 @@
 """Small triangular and positive definite matrices, many at once: one triangle goes through the loop, not the whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxinv._unrolled_structured import conjugate, inverse_factor_entries, positive_definite_entries, triangular_entries
 
@@ -12,7 +12,7 @@ from jaxinv._unrolled_structured import conjugate, inverse_factor_entries, posit
 def small_triangular(run: Callable, lower: bool, X: Array, with_factors: bool = False) -> tuple[Array, ...]:
     """The inverse of each triangular matrix of X, shape (..., n, n), and n factors of its determinant if asked for.
 
-    `run` is `map_matrices`, or `elementwise` with the same arguments.
+    `run` is `map_matrices` or `map_at_once`.
     """
     n = X.shape[-1]
     reads = [i * n + j if lower else j * n + i for i, j in _triangle(n)]
@@ -52,17 +52,6 @@ def small_inverse_factor(run: Callable, X: Array) -> Array:
     f = lambda *entries: _flat(inverse_factor_entries(_rows(entries)))
     reads, places = [i * n + j for i, j in triangle], [place_of.get(place) for place in range(n * n)]
     return run(f, (n * n,), X, reads, places)[0].reshape(X.shape).conj()
-
-
-def elementwise(
-    f: Callable[..., Sequence], sizes: Sequence[int], X: Array, reads: Sequence[int], places: Sequence[int | None]
-) -> tuple[Array, ...]:
-    """As `map_matrices`, in plain operations on the entries of all matrices."""
-    n = X.shape[-1]
-    results = lax.optimization_barrier(tuple(f(*(X[..., k // n, k % n] for k in reads))))
-    zero = jnp.zeros_like(X[..., 0, 0])
-    placed = iter([zero if k is None else results[k] for k in places])
-    return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
 
 
 def _triangle(n):

@@ -11,9 +11,9 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxinv._cholesky import cholesky_inverse, library_inverse_factor
-from jaxinv._fused import map_matrices
+from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._lapack import over_batch
-from jaxinv._small_structured import elementwise, small_inverse_factor, small_positive_definite, small_triangular
+from jaxinv._small_structured import small_inverse_factor, small_positive_definite, small_triangular
 from jaxinv._triangular import blocked_triangular, solved_triangular
 
 STRUCTURES = ("diagonal", "upper triangular", "lower triangular", "positive definite")
@@ -29,7 +29,7 @@ LIBRARY_UP_TO = 128
 LIBRARY_BLOCK = 32
 # Rows of the blocks that LAPACK factorises of many matrices: n = 64 30 us with 16, 50 with 64.
 SMALL_LIBRARY_BLOCK = 16
-# On GPU and TPU: no library call, and little to compile. Not measured yet.
+# On GPU and TPU, as of general matrices; not timed yet.
 ELEMENTWISE_UP_TO = 8
 BLOCKS = ("fused blocks", "elementwise blocks", "library blocks")
 
@@ -43,7 +43,7 @@ def structured_kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, 
     if not _is_known(n):
         return f"library {structure}"
     if platform != "cpu":
-        return f"elementwise {structure}" if n <= ELEMENTWISE_UP_TO else f"elementwise blocks {structure}"
+        return f"elementwise {structure}" if n <= _elementwise_up_to(dtype) else f"elementwise blocks {structure}"
     positive_definite, fused_up_to = structure == "positive definite", _fused_up_to(dtype)
     if _is_known(batch) and batch < FUSED_FROM_BATCH:
         whole = LIBRARY_BLOCK if positive_definite else LIBRARY_UP_TO
@@ -61,6 +61,10 @@ def _fused_up_to(dtype):
     return FUSED_COMPLEX_UP_TO if jnp.issubdtype(dtype, jnp.complexfloating) else FUSED_UP_TO
 
 
+def _elementwise_up_to(dtype):
+    return min(ELEMENTWISE_UP_TO, _fused_up_to(dtype))
+
+
 def _reciprocals(X, with_factors):
     row, column = (jnp.arange(X.shape[-1])[(None,) * (X.ndim - 2) + key] for key in ((..., None), (None, ...)))
     Y = jnp.where(row == column, 1 / X, 0)
@@ -74,7 +78,7 @@ def _by_library(lower, X):
 def _by_blocks(form, lower, X):
     small: dict[str, tuple[int, Callable[[Array], Array]]] = {
         "fused blocks": (_fused_up_to(X.dtype), lambda X: small_triangular(map_matrices, lower, X)[0]),
-        "elementwise blocks": (ELEMENTWISE_UP_TO, lambda X: small_triangular(elementwise, lower, X)[0]),
+        "elementwise blocks": (_elementwise_up_to(X.dtype), lambda X: small_triangular(map_at_once, lower, X)[0]),
         "library blocks": (LIBRARY_BLOCK, partial(_by_library, lower)),
     }
     largest, inverses = small[form]
@@ -95,14 +99,14 @@ def _kernels() -> dict[str, Callable[[Array, bool], tuple[Array, ...]]]:
     for side in ("lower", "upper"):
         lower = side == "lower"
         kernels |= {
-            f"elementwise {side} triangular": partial(small_triangular, elementwise, lower),
+            f"elementwise {side} triangular": partial(small_triangular, map_at_once, lower),
             f"fused {side} triangular": partial(small_triangular, map_matrices, lower),
             f"library {side} triangular": partial(_with_diagonal, partial(_by_library, lower)),
         }
         for form in BLOCKS:
             kernels[f"{form} {side} triangular"] = partial(_with_diagonal, partial(_by_blocks, form, lower))
     return kernels | {
-        "elementwise positive definite": partial(small_positive_definite, elementwise),
+        "elementwise positive definite": partial(small_positive_definite, map_at_once),
         "fused positive definite": partial(small_positive_definite, map_matrices),
         "fused blocks positive definite": _cholesky_in_halves,
         "small library blocks positive definite": partial(

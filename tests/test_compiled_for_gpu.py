@@ -1,0 +1,73 @@
+"""What XLA makes of small matrices for a GPU: how many kernels, and whether one computes anything twice.
+
+Compiled for an H100, in a process of its own; no GPU is needed, but JAX's CUDA plugin is: `pip install
+"jax[cuda12-local]"`. How long it takes on the device is not to be seen here.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _gpu_compiler import CASES, SIZES
+
+import jaxinv
+
+PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+if not os.environ.get("CI") and not any(map(importlib.util.find_spec, PLUGINS)):
+    pytest.skip("needs JAX's CUDA plugin: pip install 'jax[cuda12-local]'", allow_module_level=True)
+
+pytestmark = pytest.mark.xdist_group("compiled for gpu")  # one compilation serves all
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    folder, program = tmp_path_factory.mktemp("kernels"), Path(__file__).with_name("_gpu_compiler.py")
+    package = str(Path(jaxinv.__file__).parents[1])
+    settings = {"XLA_FLAGS": f"--xla_dump_to={folder}", "JAX_PLATFORMS": "cpu", "PYTHONPATH": package}
+    command = [sys.executable, program, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | settings, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def divisions(name, n, dtype):
+    """Those of one inverse: n (n - 1) / 2 multipliers and n reciprocals."""
+    if dtype == "complex64":
+        return 2 * n  # of real numbers, for each reciprocal
+    reciprocals_alone = name in ("positive definite", "triangular") and n > 2  # at n = 2 one of the two stands twice
+    more = name == "inv_ex" or (name == "inv_logdet" and n == 2)  # 1 / (norms); the multiplier, for the determinant too
+    return (n if reciprocals_alone else n * (n + 1) // 2) + more
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] != "builtin"], ids=str)
+def test_small_matrices_need_no_library_and_are_inverted_once(compiled, case):
+    found = compiled[str(case)]
+    assert not found["library calls"]
+    assert found["divisions"] == divisions(*case), "the inverse is computed more than once, or never"
+    assert found["float64"] == 0 or case[2] == "float64"
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_inverse_is_one_kernel_and_its_stacking(compiled, n):
+    found = compiled[str(("inv", n, "float32"))]
+    assert found["kernels"] == (1 if n == 2 else 2)
+    if n == 2:  # sixteen bytes in, sixteen out: as a copy does
+        assert found["loads"] == found["stores"] == [1]
+    else:  # each entry written once by the one, and no entry computed by the other
+        assert max(found["stores"]) == n * n
+
+
+@pytest.mark.parametrize("name", ["gradient", "jvp"])
+@pytest.mark.parametrize("n", SIZES)
+def test_derivatives_are_few_kernels(compiled, name, n):
+    """The inverse in one or two, and no more than four of products, copies and what is summed."""
+    assert compiled[str((name, n, "float32"))]["kernels"] <= 6
+
+
+def test_control_library_calls_of_the_builtin_are_seen(compiled):
+    for n in SIZES:
+        assert compiled[str(("builtin", n, "float32"))]["library calls"]
