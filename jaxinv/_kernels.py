@@ -5,7 +5,7 @@ whole batch is visible under any nesting of `vmap`. `kernel_name` is the table, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -119,7 +119,7 @@ def _inverse_entries(*entries):
     return tuple(y for row in [*Y, factors] for y in row)
 
 
-KERNELS = {
+KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
     "fused LU": partial(_unrolled, map_matrices),
     "panel LU": panel_lu_inverse,

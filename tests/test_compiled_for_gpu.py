@@ -1,7 +1,7 @@
 """What XLA makes of small matrices for a GPU: how many kernels, and whether one computes anything twice.
 
 Compiled for an H100, in a process of its own; no GPU is needed, but JAX's CUDA plugin is: `pip install
-"jax[cuda12-local]"`. How long it takes on the device is not to be seen here.
+"jax[cuda12-local]"` (`.ci/run gpu` does so). How long it takes on the device is not to be seen here.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from _gpu_compiler import CASES, SIZES
 import jaxinv
 
 PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-if not os.environ.get("CI") and not any(map(importlib.util.find_spec, PLUGINS)):
+if not any(map(importlib.util.find_spec, PLUGINS)):
     pytest.skip("needs JAX's CUDA plugin: pip install 'jax[cuda12-local]'", allow_module_level=True)
 
 pytestmark = pytest.mark.xdist_group("compiled for gpu")  # one compilation serves all
