@@ -57,7 +57,12 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         return "elementwise LU" if is_unrolled else "batched LU"
     if is_unrolled and not _at_most(batch, FUSED_FROM_BATCH - 1):
         return "fused LU"
-    if not is_complex and _at_most(n, PANEL_UP_TO) and isinstance(batch, int) and batch >= PANEL_FROM_BATCH * n**2:
+    if (
+        not (is_complex or is_unrolled)
+        and _at_most(n, PANEL_UP_TO)
+        and isinstance(batch, int)
+        and batch >= PANEL_FROM_BATCH * n**2
+    ):
         return "panel LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 

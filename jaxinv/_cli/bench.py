@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxinv._cli.bench_cases import Case, preset, product
 from jaxinv._cli.bench_plot import save_plot
-from jaxinv._cli.bench_report import COLUMNS, notes, table
+from jaxinv._cli.bench_report import notes, table, used_columns
 from jaxinv._cli.bench_run import FAILED, run_case
 from jaxinv._cli.check import INTERRUPTED
 from jaxinv._cli.environment import environment, headline
@@ -16,7 +16,8 @@ from jaxinv._cli.worker import Worker
 EXPLANATION = """\
 ours, builtin: medians over the rounds; speed-up: the median of builtin / ours in each round, with its quartiles;
 x copy, x matmul: ours in units of a copy of the same bytes and of one matmul of the batch at HIGHEST precision;
-torch / ours, LAPACK / ours: as speed-up, LAPACK by the faster of scipy.linalg.inv and getrf + getri, the inverse alone;
+general / ours, separate / ours: with assume_a against without, inv_logdet against inv and jnp.linalg.slogdet;
+torch / ours, cupy / ours, LAPACK / ours: as speed-up; LAPACK: the faster of scipy.linalg.inv and getrf + getri;
 compile s: lowering and compiling ours; temp MiB: temporary memory of the compiled call;
 no answer: not within the time limit."""
 
@@ -52,6 +53,7 @@ def _cases(options: argparse.Namespace) -> list[Case]:
         cases = product(options.n, options.batch, options.dtype, options.mode)
     else:
         cases = preset(options.preset, options.dtype, options.mode)
+    cases = [case._replace(assume_a=structure) for case in cases for structure in options.assume_a]
     return [case._replace(batch=max(1, case.batch // 10)) for case in cases] if options.quick else cases
 
 
@@ -59,7 +61,7 @@ def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
     results = report["results"]
     first_line = headline(report["environment"]) if report["environment"] else "interrupted before the start"
     last_lines = notes(results) + ([f"interrupted after {len(results)} cases"] if report["interrupted"] else [])
-    headers, rows = table(results, COLUMNS)
+    headers, rows = table(results, used_columns(results))
     text, markdown = (
         "\n\n".join([first_line, layout(headers, rows), EXPLANATION, *last_lines])
         for layout in (text_table, markdown_table)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +11,22 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-import jaxinv
 from jaxinv._cli.accuracy import frobenius_error, in_double
 from jaxinv._cli.bench_cases import Case
-from jaxinv._cli.bench_rivals import Contender, copy_of, in_mode, lapack_contenders, matmul, torch_contender
+from jaxinv._cli.bench_rivals import (
+    Contender,
+    builtin,
+    copy_of,
+    cupy_contender,
+    lapack_contenders,
+    matmul,
+    ours,
+    separate,
+    torch_contender,
+    without_structure,
+)
 from jaxinv._kernels import kernel_name
+from jaxinv._structure import projection
 
 SAMPLE_SECONDS = 2e-3  # a sample is as many calls as fill this
 CASE_SECONDS = 10.0  # after three rounds, no further one once they took this
@@ -23,7 +34,7 @@ ORACLE_FLOPS = 2e10  # of a larger batch, as many matrices are checked
 
 
 def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
-    """The error of `jaxinv.inv` on a case and, where that is small, the times of it and of `rivals` in turns.
+    """The error of our function on a case and, where that is small, the times of it and of `rivals` in turns.
 
     Returns:
         A dictionary for JSON: `error` and `error_limit`, relative, in the Frobenius norm; `kernel`; and under `times`
@@ -31,7 +42,7 @@ def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
         over the rounds, seconds to compile, bytes of temporary memory. No `times` where the error is too large.
     """
     prepared = _prepare(case)
-    kernel = kernel_name(case.n, case.batch, case.dtype, jax.default_backend())
+    kernel = kernel_name(case.n, case.batch, case.dtype, jax.default_backend(), case.assume_a)
     result = {"error": prepared.error, "error_limit": prepared.error_limit, "kernel": kernel}
     if not prepared.error <= prepared.error_limit:
         return result
@@ -67,9 +78,9 @@ def _prepare(case: Case) -> _Prepared:
     jax.jit(lambda X: X + 1)(jnp.zeros(3)).block_until_ready()  # JAX itself is awake before the clock starts
     X, Z = _matrices(case)
     on_device = jnp.asarray(X), jnp.asarray(Z)
-    ours = _compiled(in_mode(case.mode, jaxinv.inv), on_device, case)
-    error = _error(case, X, Z, ours.call())
-    return _Prepared((X, Z), on_device, ours, error, 100 * np.sqrt(case.n) * float(jnp.finfo(case.dtype).eps))
+    contender = _compiled(ours(case), on_device, case)
+    error = _error(case, X, Z, contender.call())
+    return _Prepared((X, Z), on_device, contender, error, 100 * np.sqrt(case.n) * float(jnp.finfo(case.dtype).eps))
 
 
 def _contenders(case: Case, prepared: _Prepared, rivals: Sequence[str]) -> dict[str, Contender]:
@@ -77,9 +88,13 @@ def _contenders(case: Case, prepared: _Prepared, rivals: Sequence[str]) -> dict[
     makers: dict[str, Callable[[], Contender | None]] = {
         "copy": lambda: _compiled(copy_of(case.mode), prepared.device, case),
         "matmul": lambda: _compiled(matmul, prepared.device, case),
-        "builtin": lambda: _compiled(in_mode(case.mode, jnp.linalg.inv), prepared.device, case),
+        "builtin": lambda: _compiled(builtin(case), prepared.device, case),
         "torch": lambda: torch_contender(case, X, Z),
+        "cupy": lambda: cupy_contender(case, X),
     }
+    for name, function in (("general", without_structure(case)), ("separate", separate(case))):
+        if function:
+            makers[name] = partial(_compiled, function, prepared.device, case)
     made = {name: makers[name]() for name in rivals if name in makers}
     lapack = lapack_contenders(case, X) if "lapack" in rivals else {}
     return {name: contender for name, contender in made.items() if contender} | lapack
@@ -127,7 +142,10 @@ def _sample(contender: Contender, calls: int) -> float:
 
 
 def _matrices(case: Case) -> tuple[NDArray, NDArray]:
-    """X, a random permutation with noise: of condition 4 or so, and a pivot search moves every row; and Z, noise."""
+    """X, a random permutation with noise: of condition 4 or so, and a pivot search moves every row; and Z, noise.
+
+    With a structure, X is the unit matrix with noise.
+    """
     rng = np.random.default_rng(case.n)
     count, n = case.batch, case.n
 
@@ -142,7 +160,11 @@ def _matrices(case: Case) -> tuple[NDArray, NDArray]:
     X /= 2 * np.sqrt(n).astype(X.real.dtype)
     ones = np.argsort(rng.random((count, n)), axis=-1)[..., None]
     np.put_along_axis(X, ones, np.take_along_axis(X, ones, -1) + 1, -1)
-    return X.reshape(case.shape), noise().reshape(case.shape)
+    Z = noise()
+    if case.assume_a != "general":  # both have it, and X the diagonal that keeps it well conditioned
+        X, Z = (np.asarray(projection(jnp.asarray(A), case.assume_a)) for A in (noise() / np.sqrt(4 * n), Z))
+        X = (X + np.eye(n)).astype(case.dtype)
+    return X.reshape(case.shape), Z.reshape(case.shape)
 
 
 def _error(case: Case, X: NDArray, Z: NDArray, result: Any) -> float:
@@ -156,6 +178,12 @@ def _error(case: Case, X: NDArray, Z: NDArray, result: Any) -> float:
     Y = np.linalg.inv(some(X))
     if case.mode == "forward":
         return frobenius_error(some(result), Y)
+    if case.mode == "logdet":
+        scalars = zip(result[1:], np.linalg.slogdet(some(X)), strict=True)
+        errors = [np.abs(in_double(np.asarray(r).reshape(-1)[part]) - s).max() for r, s in scalars]
+        return max(frobenius_error(some(result[0]), Y), *errors)
     Yt = Y.swapaxes(-2, -1)
     derivative = -Yt @ (some(Z) @ Yt) if case.mode == "gradient" else -Y @ (some(Z) @ Y)
+    if "triangular" in case.assume_a or case.assume_a == "diagonal":
+        derivative = np.where(projection(jnp.ones((case.n, case.n)), case.assume_a), derivative, 0)
     return max(frobenius_error(some(result[0]), Y), frobenius_error(some(result[1]), derivative))

@@ -6,15 +6,27 @@ from typing import Any
 from jaxinv._cli.bench_run import OK
 
 COLUMNS = (
-    "n", "batch", "dtype", "mode", "ours ns/matrix", "builtin ns/matrix", "speed-up", "quartiles", "x copy", "x matmul",
-    "torch / ours", "LAPACK / ours", "compile s", "temp MiB", "builtin temp MiB", "kernel",
+    "n", "batch", "dtype", "mode", "assume_a", "ours ns/matrix", "builtin ns/matrix", "speed-up", "quartiles",
+    "x copy", "x matmul", "general / ours", "separate / ours", "torch / ours", "cupy / ours", "LAPACK / ours",
+    "compile s", "temp MiB", "builtin temp MiB", "kernel",
 )  # fmt: skip
+OPTIONAL_RIVALS = ("general", "separate", "torch", "cupy")
 
 
 def table(results: list[dict[str, Any]], columns: Sequence[str]) -> tuple[Sequence[str], list[list[str]]]:
     """Some of `COLUMNS`, and their cells for each result."""
     cells = [dict(zip(COLUMNS, _row(result), strict=True)) for result in results]
     return columns, [[row[column] for column in columns] for row in cells]
+
+
+def used_columns(results: list[dict[str, Any]]) -> list[str]:
+    """`COLUMNS` without those of rivals that no result has, and without `assume_a` where all are general."""
+    rows = [dict(zip(COLUMNS, _row(result), strict=True)) for result in results]
+    optional = [f"{rival} / ours" for rival in (*OPTIONAL_RIVALS, "LAPACK")]
+    unused = {name for name in optional if all(row[name] == "-" for row in rows)}
+    if all(row["assume_a"] == "general" for row in rows):
+        unused.add("assume_a")
+    return [name for name in COLUMNS if name not in unused]
 
 
 def notes(results: list[dict[str, Any]]) -> list[str]:
@@ -38,14 +50,14 @@ def _row(result: dict[str, Any]) -> list[str]:
     ours, builtin = times.get("ours", {}), times.get("builtin", {})
     status = result["status"]
     return [
-        *(str(result[key]) for key in ("n", "batch", "dtype", "mode")),
+        *(str(result[key]) for key in ("n", "batch", "dtype", "mode", "assume_a")),
         _nanoseconds(ours) if status == OK else status.partition(":")[0],
         _nanoseconds(builtin),
         _number(speed_up(result, "builtin"), "x"),
         _quartiles(builtin.get("ratio")),
         _number(_inverse(speed_up(result, "copy"))),
         _number(_inverse(speed_up(result, "matmul"))),
-        _number(speed_up(result, "torch")),
+        *(_number(speed_up(result, rival)) for rival in OPTIONAL_RIVALS),
         _number(min((r for r in (speed_up(result, "scipy"), speed_up(result, "getri")) if r), default=None)),
         _number(ours.get("compile_seconds")),
         _mebibytes(ours.get("temp_bytes")),

@@ -1,9 +1,10 @@
-"""What `inv` is measured against.
+"""What `inv`, or `inv_logdet` in the mode `logdet`, is measured against.
 
-torch and SciPy are optional: their rivals are absent where they are not installed.
+torch, CuPy and SciPy are optional: their rivals are absent where they are not installed.
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 from jax import Array, lax
 from numpy.typing import NDArray
 
+import jaxinv
 from jaxinv._cli.bench_cases import Case
 from jaxinv._cli.environment import thread_count
 
-RIVALS = ("builtin", "copy", "matmul", "torch", "lapack")
+RIVALS = ("builtin", "copy", "matmul", "general", "separate", "torch", "cupy", "lapack")
 
 
 class Contender(NamedTuple):
@@ -28,7 +30,7 @@ class Contender(NamedTuple):
     temp_bytes: int | None = None
 
 
-def in_mode(mode: str, inv: Callable[[Array], Array]) -> Callable[..., Any]:
+def in_mode(mode: str, inv: Callable[..., Any]) -> Callable[..., Any]:
     """The function of (X, Z) that a mode computes with an inverse: Z is the cotangent G or the tangent dX."""
 
     def gradient(X: Array, G: Array) -> tuple[Array, Array]:
@@ -38,12 +40,36 @@ def in_mode(mode: str, inv: Callable[[Array], Array]) -> Callable[..., Any]:
     def jvp(X: Array, dX: Array) -> tuple[Array, Array]:
         return jax.jvp(inv, (X,), (dX,))
 
-    return {"forward": lambda X, _: inv(X), "gradient": gradient, "jvp": jvp}[mode]
+    return {"gradient": gradient, "jvp": jvp}.get(mode, lambda X, _: inv(X))
+
+
+def ours(case: Case) -> Callable[..., Any]:
+    f = jaxinv.inv_logdet if case.mode == "logdet" else jaxinv.inv
+    return in_mode(case.mode, f if case.assume_a == "general" else partial(f, assume_a=case.assume_a))
+
+
+def builtin(case: Case) -> Callable[..., Any]:
+    """`jnp.linalg.inv`, with the log-determinant `jnp.linalg.slogdet` beside it."""
+    both = lambda X: (jnp.linalg.inv(X), *jnp.linalg.slogdet(X))
+    return in_mode(case.mode, both if case.mode == "logdet" else jnp.linalg.inv)
+
+
+def separate(case: Case) -> Callable[..., Any] | None:
+    """Instead of `inv_logdet`, our inverse and `jnp.linalg.slogdet`."""
+    if case.mode != "logdet":
+        return None
+    inv = jaxinv.inv if case.assume_a == "general" else partial(jaxinv.inv, assume_a=case.assume_a)
+    return lambda X, _: (inv(X), *jnp.linalg.slogdet(X))
+
+
+def without_structure(case: Case) -> Callable[..., Any] | None:
+    """Ours, of the same matrices as if they were general."""
+    return None if case.assume_a == "general" else ours(case._replace(assume_a="general"))
 
 
 def copy_of(mode: str) -> Callable[..., Any]:
     """As many bytes read and written as the mode has to."""
-    return (lambda X, _: X + 1) if mode == "forward" else (lambda X, Z: (X + 1, Z + 1))
+    return (lambda X, _: X + 1) if mode in ("forward", "logdet") else (lambda X, Z: (X + 1, Z + 1))
 
 
 def matmul(X: Array, _: Array) -> Array:
@@ -53,7 +79,7 @@ def matmul(X: Array, _: Array) -> Array:
 def torch_contender(case: Case, X: NDArray, Z: NDArray) -> Contender | None:
     """`torch.linalg.inv` with as many threads as JAX, on a GPU where JAX is on one."""
     platform = jax.default_backend()
-    if not find_spec("torch") or platform not in ("cpu", "gpu"):
+    if not find_spec("torch") or platform not in ("cpu", "gpu") or case.mode == "logdet":
         return None
     import torch
 
@@ -75,6 +101,16 @@ def torch_contender(case: Case, X: NDArray, Z: NDArray) -> Contender | None:
     }
     call = calls[case.mode]
     return Contender(call if place == "cpu" else lambda: (call(), torch.cuda.synchronize()), case.batch)
+
+
+def cupy_contender(case: Case, X: NDArray) -> Contender | None:
+    """`cupy.linalg.inv`, on a GPU, the inverse alone."""
+    if not find_spec("cupy") or jax.default_backend() != "gpu" or case.mode != "forward":
+        return None
+    import cupy
+
+    x = cupy.asarray(X)
+    return Contender(lambda: (cupy.linalg.inv(x), cupy.cuda.Device().synchronize()), case.batch)
 
 
 def lapack_contenders(case: Case, X: NDArray) -> dict[str, Contender]:

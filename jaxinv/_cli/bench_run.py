@@ -12,7 +12,7 @@ OK, FAILED, NO_ANSWER, CRASHED = "ok", "FAILED", "no answer", "crashed"
 
 # A group is one call with a time limit to itself, and ours is timed in each: the first decides whether ours is right,
 # the builtin comes last since it may hang.
-GROUPS = (("copy", "matmul"), ("torch", "lapack"), ("builtin",))
+GROUPS = (("copy", "matmul", "general", "separate"), ("torch", "cupy", "lapack"), ("builtin",))
 
 
 def run_case(

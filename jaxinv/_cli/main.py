@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jaxinv
 from jaxinv._cli.bench import bench_command
-from jaxinv._cli.bench_cases import DTYPES, MODES, PRESETS
+from jaxinv._cli.bench_cases import DTYPES, MODES, PRESETS, STRUCTURES
 from jaxinv._cli.bench_rivals import RIVALS
 from jaxinv._cli.check import check_command
 
@@ -44,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         "bench", help="measure sizes, batches and dtypes against rivals", description=bench_command.__doc__
     )
     bench.add_argument(
-        "--preset", choices=PRESETS, default="small", help="n = 2..16, 17..4096, or all (default: small)"
+        "--preset",
+        choices=PRESETS,
+        default="small",
+        help="n = 2..16, 17..4096, 2..128 in batches of 256 MiB, or all (default: small)",
     )
     bench.add_argument("--n", nargs="+", type=_positive, metavar="N", help="these sizes instead of a preset")
     bench.add_argument(
@@ -53,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--dtype", nargs="+", choices=DTYPES, default=["float32"], help="default: float32")
     bench.add_argument(
         "--mode", nargs="+", choices=MODES, default=["forward", "gradient"], help="default: forward gradient"
+    )
+    bench.add_argument(
+        "--assume-a", nargs="+", choices=STRUCTURES, default=["general"], help="structure (default: general)"
     )
     bench.add_argument(
         "--rivals", nargs="*", choices=RIVALS, default=list(RIVALS), help="default: all that are installed"
