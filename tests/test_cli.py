@@ -202,19 +202,20 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("jaxinv 0.")
 
 
-@pytest.mark.parametrize("command", ["check", "bench", "doctor"])
-def test_help_has_examples_that_parse(command, capsys):
+@pytest.mark.parametrize("command", program.COMMANDS)
+def test_help_has_examples_that_parse(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as error:
         program.main([command, "--help"])
     assert error.value.code == 0
     text = capsys.readouterr().out
     examples = text.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
     assert len(examples) > 1
-    parser = program._parser()
+    parser = program.parsers()["jaxinv"]
     for example in examples:
         arguments = example.partition("python -m jaxinv")[2].partition("   ")[0].partition(">")[0].split()
         assert parser.parse_args(arguments or ["check"]).command
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

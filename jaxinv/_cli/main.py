@@ -24,31 +24,35 @@ The matrix inverse for JAX, on this device. Without a command: check.
 """
 PROGRAM_EPILOG = """\
 examples:
-  python -m jaxinv                        is all well here?
-  python -m jaxinv doctor                 what is installed and set, and what of it does harm
-  python -m jaxinv bench --quick          how fast is it? a first answer in a minute or two
-  python -m jaxinv bench --help           the options of a command
+  python -m jaxinv                   is all well here?
+  python -m jaxinv doctor            what is set here, and what of it does harm?
+  python -m jaxinv bench --quick     how fast is it? in a minute or two
+  python -m jaxinv bench --help      the options of a command
 
 exit status:
-  0 all is well; 1 a wrong or missing answer, or a problem; 2 a wrong option; 130 after Ctrl-C, which reports what was
-  measured until then
+  0    all is well
+  1    an answer is wrong or missing, or there is a problem
+  2    wrong option
+  130  Ctrl-C; what was measured until then is reported
 
-Results go to standard output, progress to standard error. Colours appear on a terminal, unless NO_COLOR is set.
+Results go to standard output, progress to standard error. Colours appear on
+a terminal, unless NO_COLOR is set.
 """
 CHECK = """\
-Check accuracy, derivatives and transformations on this device against NumPy in float64, and time a few sizes beside
-jnp.linalg.inv. About half a minute.
+Check accuracy, derivatives and transformations on this device against NumPy
+in float64, and time a few sizes beside jnp.linalg.inv. In half a minute.
 """
 CHECK_EPILOG = """\
 examples:
   python -m jaxinv
   python -m jaxinv check --no-timing
   python -m jaxinv check --json > check.json
-  JAX_PLATFORMS=cpu python -m jaxinv      on the CPU, where JAX would choose another device
+  JAX_PLATFORMS=cpu python -m jaxinv     on the CPU, beside a GPU
 """
 BENCH = """\
-Time jaxinv.inv, its gradient and its jvp beside jnp.linalg.inv, a copy, a matrix product, PyTorch and LAPACK. Each
-answer is checked before it is timed. All run in turns in one process; ratios are medians over the rounds.
+Time jaxinv.inv, its gradient and its jvp beside jnp.linalg.inv, a copy, a
+matrix product, PyTorch and LAPACK. Each answer is checked before it is timed.
+All run in turns in one process; ratios are medians over the rounds.
 """
 BENCH_EPILOG = """\
 examples:
@@ -60,8 +64,9 @@ examples:
 Ctrl-C ends it: what was measured until then is printed and written.
 """
 DOCTOR = """\
-Print versions, device, CPUs, threads and settings, and what of them does harm: a problem keeps JAX or jaxinv from
-working, a note costs time or digits, or can harm other code. Each comes with what to do.
+Print versions, device, CPUs, threads and settings, and what of them does
+harm: a problem keeps JAX or jaxinv from working, a note costs time or digits,
+or can harm other code. Each comes with what to do.
 """
 DOCTOR_EPILOG = """\
 examples:
@@ -77,14 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments = ["check", *arguments]
-    options = _parser().parse_args(arguments)
+    options = parsers()["jaxinv"].parse_args(arguments)
     try:
         return options.command(options)
     except KeyboardInterrupt:  # a second one, while the report is written
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """That of the program, under "jaxinv", and those of its commands."""
     raw: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     parser = argparse.ArgumentParser(prog="python -m jaxinv", description=PROGRAM, epilog=PROGRAM_EPILOG, **raw)
     parser.add_argument("--version", action="version", version=f"jaxinv {jaxinv.__version__}")
@@ -125,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
     doctor.set_defaults(command=doctor_command)
-    return parser
+    return {"jaxinv": parser, **commands.choices}
 
 
 def _choices(parser: argparse.ArgumentParser, option: str, choices: Sequence[str], default: list[str]) -> None:
