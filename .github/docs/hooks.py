@@ -71,8 +71,7 @@ def _notebook(path):
             parts.append(source)
         elif cell["cell_type"] == "code" and source.strip():
             parts.append(_fenced(source, "python"))
-            for output in cell["outputs"]:
-                parts.append(_output(output, f"{path.stem}-{len(files)}", files))
+            parts += [_output(output, f"{path.stem}-{len(files)}", files) for output in cell["outputs"]]
     return files | {f"{path.stem}.md": "\n\n".join(parts) + "\n"}
 
 
@@ -131,12 +130,15 @@ def _plain(title):
 
 
 def _formula(match):
-    """MathML in place of \\(...\\) or \\[...\\]."""
+    """MathML in place of LaTeX."""
     latex = html.unescape(match[2]).strip()[2:-2].strip()
     tag = re.search(r"\\tag\{(.*?)\}", latex)
     latex = re.sub(r"\\tag\{.*?\}", "", latex).replace(r"\;\to\;", r"\to ")
     mathml = convert(latex, display="inline" if match[1] == "span" else "block")
     mathml = mathml.replace('mathvariant="sans-serif"', 'mathvariant="normal"')  # what browsers know
+    unknown = re.search(r"\\\w+", mathml)
+    if unknown:
+        raise PluginError(f"latex2mathml does not know {unknown[0]} in {latex}")
     if match[1] == "span":
         return mathml
     number = f'<span class="number">({tag[1]})</span>' if tag else ""
