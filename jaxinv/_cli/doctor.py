@@ -6,7 +6,7 @@ from textwrap import fill
 from typing import Any
 
 from jaxinv._cli.accuracy import LIMIT
-from jaxinv._cli.check import CHECK_TIMEOUT, INTERRUPTED
+from jaxinv._cli.check import CHECK_TIMEOUT
 from jaxinv._cli.device_checks import run_check
 from jaxinv._cli.environment import environment
 from jaxinv._cli.findings import PROBLEM, Finding, findings
@@ -23,10 +23,7 @@ PROBE_TIMEOUT = 6.0  # seconds, where it takes one, or for ever
 
 def doctor_command(options: argparse.Namespace) -> int:
     """The exit status: 1 where JAX or jaxinv does not work here, 0 where there are at most notes."""
-    try:
-        facts = _facts()
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    facts = _facts()
     found = findings(facts)
     report = {"facts": facts, "findings": [finding._asdict() for finding in found]}
     print(as_json(report) if options.json else _text(facts, found), flush=True)

@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parsers()["jaxinv"].parse_args(arguments)
     try:
         return options.command(options)
-    except KeyboardInterrupt:  # a second one, while the report is written
+    except KeyboardInterrupt:  # of doctor, or a second one while a report is written
         return INTERRUPTED
 
 
