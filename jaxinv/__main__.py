@@ -1,4 +1,4 @@
-"""`python -m jaxinv`: check this device, or measure it."""
+"""`python -m jaxinv`: check this device, measure it, or look for what does harm."""
 
 import sys
 

@@ -44,20 +44,6 @@ def inv(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, preci
         * n = 0 and empty batches give an empty array.
         * Derivatives of any order exist, in forward and reverse mode, for complex matrices too: a holomorphic function
           of them, so `jax.grad(..., holomorphic=True)` applies. Reverse mode keeps the inverse and nothing else.
-        * `assume_a` and what it makes of `a`, where the entries that are not read may be anything, nan too:
-
-          | `assume_a`                     | read                 | computed by                             |
-          |--------------------------------|----------------------|-----------------------------------------|
-          | None, 'general', 'gen'         | all                  | LU with partial pivoting                |
-          | 'symmetric', 'sym'             | one triangle         | the same, of the whole symmetric matrix |
-          | 'hermitian', 'her'             | one triangle         | the same, of the whole Hermitian matrix |
-          | 'positive definite', 'pos'     | one triangle         | Cholesky; nan if it is not              |
-          | 'upper triangular'             | the upper triangle   | substitution by blocks                  |
-          | 'lower triangular'             | the lower triangle   | substitution by blocks                  |
-          | 'diagonal'                     | the diagonal         | reciprocals                             |
-
-          The inverse has the structure, exactly. Complex 'symmetric' is without a conjugate; a complex 'positive
-          definite' matrix is Hermitian, and of its diagonal and that of a 'hermitian' one the real part is read.
         * Derivatives with `assume_a` are those along the structure: tangents, and cotangents of `a`, are projected on
           it, to (G + G^T) / 2, for Hermitian matrices (G + G^H) / 2, or to the triangle or the diagonal. So a step
           along a gradient keeps the structure, and each pair of mirrored entries has the sum of two equal halves. The
@@ -65,6 +51,21 @@ def inv(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, preci
         * To solve a X = b use `jax.numpy.linalg.solve` (`jax.scipy.linalg.cho_solve` for positive definite `a`): for a
           few right-hand sides it is faster and more accurate. The inverse pays where its entries are wanted, where
           one matrix meets many right-hand sides, and for batches of small matrices.
+
+        `assume_a` and what it makes of `a`, where the entries that are not read may be anything, nan too:
+
+        | `assume_a`                     | read                 | computed by                             |
+        |--------------------------------|----------------------|-----------------------------------------|
+        | None, 'general', 'gen'         | all                  | LU with partial pivoting                |
+        | 'symmetric', 'sym'             | one triangle         | the same, of the whole symmetric matrix |
+        | 'hermitian', 'her'             | one triangle         | the same, of the whole Hermitian matrix |
+        | 'positive definite', 'pos'     | one triangle         | Cholesky; nan if it is not              |
+        | 'upper triangular'             | the upper triangle   | substitution by blocks                  |
+        | 'lower triangular'             | the lower triangle   | substitution by blocks                  |
+        | 'diagonal'                     | the diagonal         | reciprocals                             |
+
+        The inverse has the structure, exactly. Complex 'symmetric' is without a conjugate; a complex 'positive
+        definite' matrix is Hermitian, and of its diagonal and that of a 'hermitian' one the real part is read.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -80,10 +81,10 @@ def inv(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, preci
         (10, 3, 2, 2)
 
     References:
-        LU with partial pivoting, and the inverse from it: N. J. Higham, "Accuracy and Stability of Numerical
-        Algorithms", 2nd ed., chapter 14, SIAM 2002, https://doi.org/10.1137/1.9780898718027
-        The rule: M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode
-        automatic differentiation", Oxford 2008, https://people.maths.ox.ac.uk/gilesm/files/NA-08-01.pdf
+        * LU with partial pivoting, and the inverse from it: N. J. Higham, "Accuracy and Stability of Numerical
+          Algorithms", 2nd ed., chapter 14, SIAM 2002, https://doi.org/10.1137/1.9780898718027
+        * The rule: M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode
+          automatic differentiation", Oxford 2008, https://people.maths.ox.ac.uk/gilesm/files/NA-08-01.pdf
     """
     a = as_square("inv", a)
     return _inv(a, canonical_structure("inv", assume_a, lower), canonical_precision("inv", precision))

@@ -1,5 +1,6 @@
-"""The examples of README.md and of the docstrings run as readers run them: JAX's own settings, a process each."""
+"""The examples of README.md, the documentation and the docstrings run as readers run them, a process each."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -8,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+import jaxinv
+
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / ".github" / "docs" / "pages").glob("*.md"))]
+BLOCKS = {
+    f"{page.name} {i}": block
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M))
+}
 DOCSTRINGS = """
 import doctest, jaxinv
 functions = [name for name in dir(jaxinv) if not name.startswith("_")]
@@ -35,12 +42,13 @@ def run(folder, *arguments):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_readme_has_examples():
-    assert BLOCKS
+def test_every_python_block_is_an_example():
+    blocks = sum(page.read_text(encoding="utf-8").lower().count("```py") for page in PAGES)
+    assert len(BLOCKS) == blocks > 0
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
-def test_readme_example_runs(block, tmp_path):
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS.keys())
+def test_example_runs(block, tmp_path):
     path = tmp_path / "example.txt"
     path.write_text(block, encoding="utf-8")
     if re.search(r"^>>> ", block, re.MULTILINE):
@@ -49,10 +57,20 @@ def test_readme_example_runs(block, tmp_path):
         run(tmp_path, str(path))
 
 
+def test_api_page_and_readme_list_every_public_function():
+    functions = [name for name, f in vars(jaxinv).items() if inspect.isfunction(f)]
+    assert "inv" in functions
+    api = ROOT / ".github" / "docs" / "pages" / "api.md"
+    for name in functions:
+        assert f"\n| `{name}(" in (ROOT / "README.md").read_text(encoding="utf-8")
+        if api.exists():  # it is in the repository, and not in the sdist
+            assert f"\n::: jaxinv.{name}\n" in api.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("example", [">>> 1 + 1\n3\n", "raise SystemExit(1)"], ids=["doctest", "script"])
 def test_wrong_example_fails(example, tmp_path):
     with pytest.raises(AssertionError):
-        test_readme_example_runs(example, tmp_path)
+        test_example_runs(example, tmp_path)
 
 
 def test_docstring_examples_run(tmp_path):

@@ -1,1 +1,1 @@
-"""The command line: `python -m jaxinv` checks this device, `python -m jaxinv bench` times it."""
+"""The command line: `python -m jaxinv` checks this device, `bench` times it, `doctor` looks for what does harm."""

@@ -9,7 +9,7 @@ from jaxinv._cli.bench_report import notes, table, used_columns
 from jaxinv._cli.bench_run import FAILED, run_case
 from jaxinv._cli.check import INTERRUPTED
 from jaxinv._cli.environment import environment, headline
-from jaxinv._cli.output import RED, as_json, coloured, markdown_table, text_table
+from jaxinv._cli.output import BELOW_ONE, RED, YELLOW, as_json, coloured, markdown_table, text_table
 from jaxinv._cli.progress import with_progress
 from jaxinv._cli.worker import Worker
 
@@ -23,7 +23,7 @@ no answer: not within the time limit."""
 
 
 def bench_command(options: argparse.Namespace) -> int:
-    """Measure the inverse against rivals: first the answer, then the time, in turns and in one process."""
+    """The exit status of a sweep: for each case first the answer, then the time, in turns and in one process."""
     cases = _cases(options)
     repeats = options.repeats or (3 if options.quick else 7)
     report: dict[str, Any] = {"environment": None, "repeats": repeats, "results": [], "interrupted": False}
@@ -44,8 +44,7 @@ def bench_command(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         report["interrupted"] = True
     _write(options, report)
-    failed = notes(report["results"])
-    return 1 if failed else INTERRUPTED if report["interrupted"] else 0
+    return INTERRUPTED if report["interrupted"] else 1 if notes(report["results"]) else 0
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
@@ -66,7 +65,7 @@ def _write(options: argparse.Namespace, report: dict[str, Any]) -> None:
         "\n\n".join([first_line, layout(headers, rows), EXPLANATION, *last_lines])
         for layout in (text_table, markdown_table)
     )
-    print(coloured(text, {FAILED: RED}), flush=True)
+    print(coloured(text, {FAILED: RED, BELOW_ONE: YELLOW}), flush=True)
     if options.json_file:
         options.json_file.write_text(as_json(report) + "\n")
     if options.markdown:

@@ -10,7 +10,7 @@ from jaxinv._cli.bench_report import notes, table
 from jaxinv._cli.bench_run import FAILED, OK, failure_status, run_case
 from jaxinv._cli.device_checks import CHECKS, run_check
 from jaxinv._cli.environment import environment, headline
-from jaxinv._cli.output import GREEN, RED, as_json, coloured, text_table
+from jaxinv._cli.output import BELOW_ONE, GREEN, RED, YELLOW, as_json, coloured, text_table
 from jaxinv._cli.progress import with_progress
 from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
@@ -30,7 +30,7 @@ TIMING_COLUMNS = ("n", "batch", "dtype", "mode", "ours ns/matrix", "builtin ns/m
 
 
 def check_command(options: argparse.Namespace) -> int:
-    """Check this device: accuracy and derivatives against NumPy in float64, and the speed beside jnp.linalg.inv."""
+    """The exit status of accuracy and derivatives against NumPy in float64, and the speed beside jnp.linalg.inv."""
     start = time.monotonic()
     report: dict[str, Any] = {"environment": None, "checks": [], "timings": [], "interrupted": False}
     steps: list[str | Case] = [*CHECKS, *([] if options.no_timing else TIMED)]
@@ -47,7 +47,7 @@ def check_command(options: argparse.Namespace) -> int:
     report["seconds"] = round(time.monotonic() - start, 1)
     failed = [c["name"] for c in report["checks"] if c["status"] != OK] + notes(report["timings"])
     print(as_json(report) if options.json else _text(report, failed), flush=True)
-    return 1 if failed else INTERRUPTED if report["interrupted"] else 0
+    return INTERRUPTED if report["interrupted"] else 1 if failed else 0
 
 
 def _check(worker: Worker, name: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _text(report: dict[str, Any], failed: list[str]) -> str:
     if report["timings"]:
         parts.append(text_table(*table(report["timings"], TIMING_COLUMNS)))
     parts.append(_verdict(report, failed))
-    return coloured("\n\n".join(parts), {OK: GREEN, FAILED: RED, "failed": RED})
+    return coloured("\n\n".join(parts), {OK: GREEN, FAILED: RED, "failed": RED, BELOW_ONE: YELLOW})
 
 
 def _ratio(ratio: float | None) -> str:

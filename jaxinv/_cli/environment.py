@@ -18,20 +18,25 @@ def environment() -> dict[str, Any]:
     """Versions, device, processor, threads and date, ready for JSON. Starts JAX's backend."""
     device = jax.devices()[0]
     return {
-        "versions": {
-            "jaxinv": jaxinv.__version__,
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            **_optional_versions("scipy", "torch"),
-        },
+        "versions": versions(),
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "threads": thread_count(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Those of jaxinv and what it computes with, of rivals where they are installed, and of Python."""
+    return {
+        "jaxinv": jaxinv.__version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        **_optional_versions("scipy", "torch"),
     }
 
 
@@ -53,7 +58,7 @@ def _optional_versions(*names: str) -> dict[str, str]:
     return {name: version(name) for name in names if find_spec(name)}
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-GREEN, RED = "32", "31"
+GREEN, RED, YELLOW = "32", "31", "33"
+BELOW_ONE = r"0(\.\d+)?x"  # a speed-up
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,11 +29,14 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def coloured(text: str, colours: dict[str, str]) -> str:
-    """`text` with some words in colour on a terminal, unless NO_COLOR is set (https://no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    """`text` with some words, regular expressions, in colour on a terminal that has them.
+
+    Not on a dumb one, nor where NO_COLOR is set (https://no-color.org).
+    """
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     for word, colour in colours.items():
-        text = re.sub(rf"\b{word}\b", f"\033[{colour}m{word}\033[0m", text)
+        text = re.sub(rf"(?<![\w.]){word}(?!\w)", f"\033[{colour}m\\g<0>\033[0m", text)
     return text
 
 
