@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import time
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,11 @@ from _program import changed, run
 
 import jaxinv
 from jaxinv._cli import bench_measure
-from jaxinv._cli.bench_cases import FULL_BYTES, MODES, Case, preset, product
+from jaxinv._cli.bench_cases import FULL_BYTES, MODES, STRUCTURES, Case, preset, product
 from jaxinv._cli.bench_measure import measure
 from jaxinv._cli.bench_plot import save_plot
 from jaxinv._cli.bench_report import COLUMNS, notes, table
+from jaxinv._cli.bench_rivals import cupy_contender
 from jaxinv._cli.bench_run import FAILED, run_case
 from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
@@ -57,7 +60,8 @@ def test_bench_writes_table_json_and_markdown(tmp_path):
     assert all(r["times"].keys() == {"ours", "builtin", "copy", "matmul"} for r in report["results"])
     assert report["environment"].keys() >= {"versions", "device", "cpu", "threads", "date"}
     lines = markdown.read_text().splitlines()
-    assert lines[2] == "| " + " | ".join(COLUMNS) + " |"
+    unused = ("assume_a", "general / ours", "separate / ours", "torch / ours", "cupy / ours", "LAPACK / ours")
+    assert lines[2] == "| " + " | ".join(name for name in COLUMNS if name not in unused) + " |"
     assert sum(line.startswith("| 2 | 5 |") for line in lines) == 2
 
 
@@ -93,8 +97,9 @@ def test_measure_error_is_rounding(mode, dtype):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_measure_wrong_by_one_percent_is_not_timed(monkeypatch, mode):
-    inv = jaxinv.inv
+    inv, inv_logdet = jaxinv.inv, jaxinv.inv_logdet
     monkeypatch.setattr(jaxinv, "inv", lambda a: 1.01 * inv(a))
+    monkeypatch.setattr(jaxinv, "inv_logdet", lambda a: (lambda Y, *others: (1.01 * Y, *others))(*inv_logdet(a)))
     result = measure(Case(8, 2, "float32", mode), ["copy"], 3)
     assert 0.005 < result["error"] < 0.05
     assert "times" not in result
@@ -111,9 +116,50 @@ def test_measure_rivals_that_are_installed():
     assert result["times"]["ours"]["compile_seconds"] > 0
 
 
+@pytest.mark.parametrize("assume_a", STRUCTURES[1:])
+@pytest.mark.parametrize("dtype", ["float32", "complex64"])
+def test_measure_structure(assume_a, dtype):
+    for mode in MODES:
+        result = measure(Case(4, 20, dtype, mode, assume_a), ["general", "separate"], 3)
+        assert result["error"] < 20 * jnp.finfo(dtype).eps, mode
+        assert result["times"].keys() == {"ours", "general"} | ({"separate"} if mode == "logdet" else set())
+    name = {"symmetric": "fused LU", "hermitian": "fused LU", "diagonal": "reciprocals"}.get(
+        assume_a, f"fused {assume_a}"
+    )
+    assert result["kernel"] == name
+
+
+def test_measure_wrong_logdet_is_not_timed(monkeypatch):
+    inv_logdet = jaxinv.inv_logdet
+    monkeypatch.setattr(
+        jaxinv, "inv_logdet", lambda a: inv_logdet(a)._replace(logabsdet=inv_logdet(a).logabsdet + 0.01)
+    )
+    result = measure(Case(4, 20, "float32", "logdet"), [], 3)
+    assert 0.009 < result["error"] < 0.011
+    assert "times" not in result
+
+
+def test_cupy_contender_waits_for_the_device(monkeypatch):
+    """With a stand-in, since CuPy needs a GPU."""
+    calls = []
+    device = SimpleNamespace(synchronize=lambda: calls.append("waited"))
+    cupy = SimpleNamespace(
+        asarray=np.asarray,
+        linalg=SimpleNamespace(inv=lambda x: calls.append(x.shape)),
+        cuda=SimpleNamespace(Device=lambda: device),
+        __spec__=object(),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    contender = cupy_contender(Case(2, 3, "float32", "forward"), np.ones((3, 2, 2), np.float32))
+    contender.call()
+    assert (calls, contender.matrices) == ([(3, 2, 2), "waited"], 3)
+    assert cupy_contender(Case(2, 3, "float32", "gradient"), np.ones((3, 2, 2))) is None
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, on its way to jvp
 @pytest.mark.skipif(not find_spec("torch"), reason="PyTorch is not installed")
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["forward", "gradient", "jvp"])
 def test_measure_torch(mode):
     assert measure(Case(2, 3, "float32", mode), ["torch"], 3)["times"]["torch"]["seconds_per_matrix"] > 0
 
