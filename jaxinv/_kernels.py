@@ -29,8 +29,11 @@ from jaxinv._unrolled_lu import lu_inverse_entries
 UNROLLED_UP_TO = 8
 # n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
 UNROLLED_COMPLEX_UP_TO = 6
-# Smaller batches do not fill the vectors.
-FUSED_FROM_BATCH = 16
+# XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8. Even with LAPACK at
+# batches of 50 of n = 2, 100 of 3, 130 of 4, 320 of 6, 600 of 8; matrix by matrix it is half as fast.
+FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
+# Fewer do not fill the vectors.
+FEWEST_FUSED = 16
 # n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4, n = 32: 9.2 against 15.3. From
 # n = 33 on a panel has more entries than LLVM vectorises.
 PANEL_UP_TO = 32
@@ -55,7 +58,7 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
     is_unrolled = _at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
     if platform != "cpu":
         return "elementwise LU" if is_unrolled else "batched LU"
-    if is_unrolled and not _at_most(batch, FUSED_FROM_BATCH - 1):
+    if is_unrolled and not _at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
         return "fused LU"
     if (
         not (is_complex or is_unrolled)

@@ -21,8 +21,12 @@ STRUCTURES = ("diagonal", "upper triangular", "lower triangular", "positive defi
 # n = 12: 0.28 us triangular, 0.35 positive definite, against 0.76 of the LU of `_panel_lu`. Compiling takes 1.5 s.
 FUSED_UP_TO = 12
 FUSED_COMPLEX_UP_TO = 6
-# Smaller batches do not fill the vectors.
-FUSED_FROM_BATCH = 16
+# A call of the loop costs as much as LAPACK at batches of 60 of n = 6 and 200 of n = 12, positive definite 60 and 500.
+# Of triangular matrices, the blocks on the diagonal go through it together.
+TRIANGULAR_FROM_BATCH = 1.5  # n^2
+POSITIVE_DEFINITE_FROM_BATCH = 4  # n^2
+# Fewer do not fill the vectors.
+FEWEST_FUSED = 16
 # Triangular, one matrix: n = 128 80 us by one call against 100 to 250 by blocks, n = 256 390 against 330.
 LIBRARY_UP_TO = 128
 # Rows of the blocks of few matrices: 32 to 128 are even within 20 %.
@@ -45,7 +49,12 @@ def structured_kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, 
     if platform != "cpu":
         return f"elementwise {structure}" if n <= _elementwise_up_to(dtype) else f"elementwise blocks {structure}"
     positive_definite, fused_up_to = structure == "positive definite", _fused_up_to(dtype)
-    if _is_known(batch) and batch < FUSED_FROM_BATCH:
+    block = min(n, fused_up_to)
+    if positive_definite:
+        from_batch = POSITIVE_DEFINITE_FROM_BATCH * block**2 if n <= 2 * fused_up_to else 0
+    else:
+        from_batch = TRIANGULAR_FROM_BATCH * block**2 / (n // block)
+    if _is_known(batch) and batch < max(FEWEST_FUSED, from_batch):
         whole = LIBRARY_BLOCK if positive_definite else LIBRARY_UP_TO
         return f"library {structure}" if n <= whole else f"library blocks {structure}"
     if positive_definite and n > 2 * fused_up_to:

@@ -7,10 +7,12 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 
 import jax  # noqa: E402  (XLA reads its flags when JAX starts)
 import pytest  # noqa: E402
+from _limits import lower_limits  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+lower_limits()
 
 
 def pytest_sessionstart(session):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _accuracy import inverse
+from _limits import MEASURED
 
 import jaxinv
 from jaxinv import _fused, _kernels, _panel_lu
@@ -63,17 +64,20 @@ def test_chunks_cover_the_batch(kernel, batch):
     np.testing.assert_allclose(np.asarray(inverse(kernel, A)), np.linalg.inv(A), rtol=0, atol=1e-15)
 
 
-def test_the_table_gives_each_kernel_its_sizes():
+def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     """As the README says it, for float32 and complex64."""
+    for limit in MEASURED:
+        monkeypatch.setattr(*limit)
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
     lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
     kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 32, 33)]
     fused, panel = "fused LU", "panel LU"
     assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, lapack]
     assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 5]
-    assert [name(4, batch, "float32") for batch in (1, 15, 16)] == ["batched LU", lapack, fused]
+    from_batch = 160 if _kernels.LAPACK_BATCH_IS_SERIAL else 80
+    assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(10, batch, "float32") for batch in (1, 199, 200)] == ["batched LU", lapack, panel]
-    assert [name(5, batch, "complex64") for batch in (15, 16)] == [lapack, fused]
+    assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
 
 
 @pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from _accuracy import lapack_ratios, relative_error
+from _limits import MEASURED
 from _matrices import MATRICES
 from scipy import linalg
 from scipy.linalg import lapack
@@ -205,7 +206,7 @@ def test_singular_matrix_leaves_batch_mates_bit_identical(kernel, n):
     np.testing.assert_array_equal(np.delete(Y, [3, 4, 5], 0), np.delete(clean, [3, 4, 5], 0))
 
 
-def test_the_table_gives_each_kernel_its_sizes():
+def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     name = lambda n, batch, dtype="float32", platform="cpu": [
         structured_kernel_name(n, batch, dtype, platform, structure).removesuffix(f" {structure}")
         for structure in ("lower triangular", "positive definite")
@@ -218,3 +219,12 @@ def test_the_table_gives_each_kernel_its_sizes():
     assert [name(n, 15) for n in (33, 129)] == [["library", "library blocks"], ["library blocks"] * 2]
     assert [name(n, 16, "complex64") for n in (6, 7)] == [["fused"] * 2, ["fused blocks"] * 2]
     assert [name(n, 16, platform="gpu") for n in (8, 9)] == [["elementwise"] * 2, ["elementwise blocks"] * 2]
+    for limit in MEASURED:
+        monkeypatch.setattr(*limit)
+    assert [name(12, batch) for batch in (215, 216, 575, 576)] == [
+        ["library"] * 2, ["fused", "library"], ["fused", "library"], ["fused"] * 2,
+    ]  # fmt: skip
+    assert [name(48, batch) for batch in (15, 16, 53, 54)] == [
+        ["library", "library blocks"], ["library", "small library blocks"], ["library", "small library blocks"],
+        ["fused blocks", "small library blocks"],
+    ]  # fmt: skip
