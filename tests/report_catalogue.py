@@ -11,14 +11,15 @@ import sys
 
 import jax
 import numpy as np
-from _accuracy import CASES, Measured
+from _accuracy import CASES, Measured, lapack_ratios
 from _matrices import MATRICES
+from test_structured_kernels import DEFINITE, TRIANGULAR, hard, inverse
 
 
 def report():
     jax.config.update("jax_enable_x64", True)
     print(f"# jax {jax.__version__}, numpy {np.__version__}, {platform.machine()}, {len(MATRICES)} matrices")
-    print(f"{'kernel':16}{'figure':8}{'worst':>9}   where")
+    print(f"{'kernel':40}{'figure':8}{'worst':>9}   where")
     worst: dict = {}
     for case in CASES:
         measured = Measured(*case)
@@ -27,9 +28,16 @@ def report():
             for figure, value in figures(measured, name).items():
                 where = f"n = {case[1]}, {np.dtype(case[2]).name}, {name}"
                 worst[case[0], figure] = max(worst.get((case[0], figure), (0.0, "")), (float(value), where))
+    for kernel, n in TRIANGULAR + DEFINITE:
+        for name, A in hard(kernel, n, np.random.default_rng(n)):
+            left, right = (float(r.max()) for r in lapack_ratios(A, np.asarray(inverse(kernel, A))))
+            where = f"n = {n}, float32, {name}"
+            for figure, value in (("ratio", left), ("right", right)):
+                worst[kernel, figure] = max(worst.get((kernel, figure), (0.0, "")), (value, where))
+        print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for (kernel, figure), (value, where) in worst.items():
-        print(f"{kernel:16}{figure:8}{value:9.3g}   {where}")
+        print(f"{kernel:40}{figure:8}{value:9.3g}   {where}")
 
 
 def figures(measured, name):
