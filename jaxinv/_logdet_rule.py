@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxinv._kernels import inverse_and_factors_kernel
+from jaxinv._log_product import log_product
 from jaxinv._rule import transposed_jvp
 from jaxinv._triple_product import triple_product
 
@@ -75,7 +76,7 @@ def _kernel(X, *, precision, structure):
     size = jnp.abs(factors)
     singular = jnp.any(size == 0, axis=-1)  # beyond a pivot that is zero, the others are nan
     sign = jnp.where(singular, 0, jnp.prod(jnp.sign(factors), axis=-1))
-    return Y, sign, jnp.where(singular, -jnp.inf, jnp.sum(jnp.log(size), axis=-1))
+    return Y, sign, jnp.where(singular, -jnp.inf, log_product(size))
 
 
 def _abstract(X, **params):
