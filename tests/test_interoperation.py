@@ -1,4 +1,4 @@
-"""`jaxinv` inside Equinox modules, Optax training, NumPyro posteriors and beside Lineax; and in place of the builtin."""
+"""`jaxinv` in Equinox modules, Optax training and NumPyro posteriors, beside Lineax, and in place of the builtin."""
 
 import os
 
