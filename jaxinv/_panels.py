@@ -1,14 +1,14 @@
-"""How one matrix lies on P devices while it is inverted: whole columns, in panels that are spread over all devices.
+"""How one matrix lies on P devices while it is inverted: its columns dealt out in panels, each over all devices.
 
-Each device holds n/P columns, c of which belong to a panel of b = P c columns. So each device has a part in each step,
-at its own columns of the panel and in the update of the others, and a panel travels by one `all_gather`. Eliminated in
-this order, column j = k c + t of device q has the position k b + q c + t; the rows are put in the order of positions
-too. The inverse does not depend on the order, which nobody sees outside.
+Each device is given n/P columns in a row, and works on others: of each panel of b = P c columns it takes c, so column
+g = k b + q c + t becomes column k c + t of device q. So each device has a part in each step, at its own columns of the
+panel and in the update of the others, and a panel travels by one `all_gather`. The columns are eliminated in their own
+order, as LAPACK does: in another one, a triangular matrix is a triangle no more and loses its small error.
 
 The steps are cut into stages of equal length. A stage leaves out the rows that its steps cannot touch: sizes must be
 known when a program is compiled, and a loop has but one. With S stages, 1 + 1/S of the least work is done.
 
-Columns are added up to a multiple of S c, as those of diag(X, I), which has the inverse diag(Y, I).
+Columns are added up to a multiple of S b, as those of diag(X, I), which has the inverse diag(Y, I).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,9 @@ STAGES = 8
 STAGES_FROM = 1024
 # 64 columns were best of 64, 128 and 256 at n = 2048, float32, on two devices of two cores, AMD EPYC 9004, 2026-11-24.
 PANELS = 32  # or more
+PIECES = 4  # in which columns are dealt out, so that what is under way takes little memory
 LARGEST_PANEL = 512  # not measured: it bounds the memory of a panel
+SMALLEST_PANEL = 32  # of small matrices the time is that of the collectives; n = 104 with 64 has twice the error
 
 
 class Panels(NamedTuple):
@@ -31,7 +33,7 @@ class Panels(NamedTuple):
 
     axes: tuple[str, ...]  # of the mesh
     devices: int
-    own: int  # columns of each device
+    own: int  # columns that each device is given
     width: int  # columns of each device in a panel
     steps: int  # in a stage
     stages: int
@@ -41,8 +43,9 @@ class Panels(NamedTuple):
         return self.devices * self.width
 
     @property
-    def padded(self) -> int:
-        return self.stages * self.steps * self.width
+    def chunk(self) -> int:
+        """Columns of each device in a stage."""
+        return self.steps * self.width
 
     @property
     def height(self) -> int:
@@ -57,43 +60,89 @@ class Panels(NamedTuple):
 def panels_of(n: int, axes: tuple[str, ...], devices: int, block: int | None) -> Panels:
     """The layout for an n x n matrix with n / devices columns a device.
 
-    Unless it is given, a panel has about n / 32 columns, at most 512, so that the factorisation of the panels, which
+    Unless it is given, a panel has about n / 32 columns, 32 to 512, so that the factorisation of the panels, which
     each device repeats, is a small part of the work; and of widths down to half of that, the one that pads least.
     """
     own, stages = n // devices, STAGES if n >= STAGES_FROM else 2
     if block is None:
-        largest = max(1, min(n // PANELS, LARGEST_PANEL) // devices)
+        largest = min(max(n // PANELS, SMALLEST_PANEL), LARGEST_PANEL) // devices
+        largest = max(1, min(largest, -(-own // stages)))
         width = min(range(largest, largest // 2, -1), key=lambda width: -own % (stages * width))
     else:
         width = -(-block // devices)
     return Panels(axes, devices, own, width, -(-own // (stages * width)), stages)
 
 
-def to_positions(X: Array, panels: Panels) -> Array:
-    """The columns X, shape (P own, own), of this device, padded and with the rows in the order of positions."""
-    P, own, padded = panels.devices, panels.own, panels.padded
-    W = X.reshape(P, own, own)
-    if padded > own:
-        W = jnp.pad(W, ((0, 0), (0, padded - own), (0, padded - own)))
-        spare = jnp.arange(padded, dtype=jnp.int32) >= own
-        mine = jnp.arange(P, dtype=jnp.int32) == lax.axis_index(panels.axes)
-        W = W + (mine[:, None, None] & jnp.diag(spare)[None]).astype(X.dtype)
-    return W.reshape(P, -1, panels.width, padded).swapaxes(0, 1).reshape(panels.n, padded)
+def dealt(X: Array, panels: Panels) -> Array:
+    """The columns of diag(X, I) that this device works on, from those of X that it is given."""
+    given, mine = panels.devices * panels.own, lax.axis_index(panels.axes)
+    place = jnp.arange(panels.stages * panels.chunk, dtype=jnp.int32)
+    column = _column(panels, mine, place)
+    giver = jnp.minimum(column // panels.own, panels.devices - 1)
+    device = _devices(panels)
+    sent = _column(panels, device, _places_before(panels, mine * panels.own, device) + _slots(panels))
+    taken = giver * _slots(panels).size + place - _places_before(panels, giver * panels.own, mine)
+    W = _exchanged(X, sent - mine * panels.own, taken, panels)[:, : len(place)]
+    if panels.n == given:
+        return W
+    row = jnp.arange(panels.n, dtype=jnp.int32)[:, None]
+    W = jnp.pad(W, ((0, panels.n - given), (0, 0)))
+    return jnp.where(column[None] < given, W, (row == column[None]).astype(W.dtype))
 
 
-def from_positions(Y: Array, panels: Panels) -> Array:
-    """The rows of Y in their own order, and without what was added: shape (P own, own)."""
-    P, own = panels.devices, panels.own
-    Y = Y.reshape(-1, P, panels.width, Y.shape[1]).swapaxes(0, 1)
-    return Y.reshape(P, panels.padded, -1)[:, :own, :own].reshape(P * own, own)
+def collected(Z: Array, slot: Array, panels: Panels) -> Array:
+    """The columns of the matrix X that this device was given, where Z on this device is diag(X, I)[:, `slot`]."""
+    given, mine = panels.devices * panels.own, lax.axis_index(panels.axes)
+    sent = _places_before(panels, _devices(panels) * panels.own, mine) + _slots(panels)
+    device, place = owner_and_place(panels, mine * panels.own + jnp.arange(panels.own, dtype=jnp.int32))
+    taken = device * _slots(panels).size + place - _places_before(panels, mine * panels.own, device)
+    return _exchanged(Z[:given], jnp.take(slot, sent, mode="clip"), taken, panels)[:, : panels.own]
 
 
-def own_positions(panels: Panels) -> Array:
-    """The positions of the columns of this device, shape (padded,)."""
-    j, q = jnp.arange(panels.padded, dtype=jnp.int32), lax.axis_index(panels.axes)
-    return j // panels.width * panels.block + q * panels.width + j % panels.width
+def owner_and_place(panels: Panels, column: Array) -> tuple[Array, Array]:
+    """The device that works on a column, and the place of the column there."""
+    return (
+        column // panels.width % panels.devices,
+        column // panels.block * panels.width + column % panels.width,
+    )
 
 
-def loop(begin: int, end: int, f: Callable, start: Any) -> Any:
+def _column(panels, device, place):
+    return place // panels.width * panels.block + device * panels.width + place % panels.width
+
+
+def _places_before(panels, column, device):
+    """How many of the columns before one belong to a device."""
+    rest = column % panels.block - device * panels.width
+    return column // panels.block * panels.width + rest.clip(0, panels.width)
+
+
+def _devices(panels):
+    return np.arange(panels.devices, dtype=np.int32)[:, None]
+
+
+def _slots(panels):
+    """As many as the most columns that go from one device to another."""
+    given = np.arange(panels.devices + 1)[:, None] * panels.own
+    counts = np.diff(_places_before(panels, given, _devices(panels).T), axis=0)
+    return np.arange(counts.max(), dtype=np.int32)[None]
+
+
+def _exchanged(Z, sent, taken, panels):
+    """Columns `sent` of Z go to the device of their row; of all that comes, those `taken`. In place, by pieces."""
+    rows, width = -(-len(Z) // PIECES), max(Z.shape[1], len(taken))
+    taken = jnp.pad(taken, (0, width - len(taken)))
+
+    def piece(i, Z, rows=rows, step=rows):
+        R = jnp.take(lax.dynamic_slice_in_dim(Z, i * step, rows), sent, axis=1, mode="clip")
+        R = lax.all_to_all(R, panels.axes, 1, 1, tiled=True).reshape(rows, -1)
+        return lax.dynamic_update_slice_in_dim(Z, jnp.take(R, taken, axis=1, mode="clip"), i * step, axis=0)
+
+    pieces, rest = divmod(len(Z), rows)
+    Z = loop(0, pieces, piece, jnp.pad(Z, ((0, 0), (0, width - Z.shape[1]))))
+    return piece(pieces, Z, rest, rows) if rest else Z
+
+
+def loop(begin: Any, end: Any, f: Callable, start: Any) -> Any:
     """`lax.fori_loop` with the index in 32 bits, as are those of LU and of devices."""
-    return lax.fori_loop(np.int32(begin), np.int32(end), f, start)
+    return lax.fori_loop(begin, end, lambda i, state: f(jnp.asarray(i, jnp.int32), state), start)

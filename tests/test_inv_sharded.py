@@ -111,37 +111,43 @@ def test_dtype_is_that_of_inv(dtype):
     np.testing.assert_allclose(np.asarray(ours, complex), np.asarray(theirs, complex), rtol=0.02, atol=1e-4)
 
 
-# Of condition numbers up to 1e6. Left out, and open: "lapack 10: near underflow", 3 times one device at n = 104, and
-# the triangular ones, which one device inverts almost exactly: "upper" has a relative error of 3e-3 here, there 1e-6.
-NAMED = [
+# Of condition numbers up to 1e6, or not much above.
+STEADY = [
+    "lapack 1: diagonal",
+    "lapack 2: upper",
+    "lapack 3: lower",
     "lapack 4: condition 2",
     "lapack 8: condition sqrt(0.1/eps)",
+    "lapack 9: condition 0.1/eps",
+    "lapack 10: near underflow",
     "lapack 11: near overflow",
-    "random",
-    "uniform",
     "diagonal",
     "permutation",
     "antidiagonal",
     "condition 1e2",
     "near rank 1",
-    "one small singular value",
     "wilkinson",
 ]
+# One singular value makes the error, which is large or small by chance: the root mean square over draws is compared.
+BY_CHANCE = ["random", "uniform", "one small singular value", "upper", "lower"]
 
 
-@pytest.mark.parametrize("n", [104, 496])
-def test_error_within_twice_that_of_one_device_or_of_rounding(n):
-    mesh, rng = mesh_of((8,), ("x",)), np.random.default_rng(n)
-    for name in NAMED:
-        X = batch_of(name, n, 1, rng, np.float32)[0].astype(np.float32)
-        assert np.linalg.cond(X.astype(float)) < 1e6
-        Y = jaxinv.inv_sharded(put(X, mesh, P(None, "x")))
-        Y1 = jaxinv.inv(X)
-        # Where one device does better than it must, eps cond: near rank 1 by 11, wilkinson by 3.
-        eps = np.finfo(np.float32).eps
-        allowed = max(2 * inverse_error(Y1, X), 2 * eps * np.linalg.cond(X.astype(float)))
-        assert inverse_error(Y, X) <= allowed, name
-        assert backward_error(Y, X) <= 2 * backward_error(Y1, X) + eps, name
+@pytest.mark.parametrize(
+    ("n", "names", "draws"), [(104, STEADY, 1), (104, BY_CHANCE, 8), (496, STEADY, 1)], ids=["104", "by chance", "496"]
+)
+def test_error_within_twice_that_of_one_device(n, names, draws):
+    mesh = mesh_of((8,), ("x",))
+    for name in names:
+        errors, backward = np.zeros((2, draws)), np.zeros((2, draws))
+        for draw in range(draws):
+            X = batch_of(name, n, 1, np.random.default_rng([n, draw]), np.float32)[0].astype(np.float32)
+            both = jaxinv.inv_sharded(put(X, mesh, P(None, "x"))), jaxinv.inv(X)
+            condition = np.linalg.norm(X.astype(float)) * np.linalg.norm(np.asarray(both[1], float))
+            errors[:, draw] = [inverse_error(Y, X) / condition for Y in both]
+            backward[:, draw] = [backward_error(Y, X) for Y in both]
+        for measured in (errors, backward):
+            ours, theirs = np.sqrt(np.mean(measured**2, axis=1))
+            assert ours <= 2 * theirs, f"{name}: {ours:.1e} against {theirs:.1e}"
 
 
 def backward_error(Y, X):
@@ -174,7 +180,7 @@ def test_singular_matrix_is_not_finite(assume_a):
 
 
 def test_memory_and_communication_at_2048():
-    """At most 4 n^2 / P entries and a panel on each device, 3/2 n^2 words received, nothing gathered whole."""
+    """At most 4 n^2 / P entries and a panel on each device, n^2 words received and what stages add, no matrix whole."""
     n, devices = 2048, 8
     mesh, spec = mesh_of((devices,), ("x",)), P(None, "x")
     X = jax.ShapeDtypeStruct((n, n), jnp.float32, sharding=NamedSharding(mesh, spec))
@@ -183,7 +189,7 @@ def test_memory_and_communication_at_2048():
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     assert peak / 4 <= 4 * n**2 / devices + n * 64
     words, largest = received_words(compiled.as_text())
-    assert n**2 < words <= 1.5 * 1.5 * n**2
+    assert n**2 < words <= 1.5 * n**2
     assert largest <= 64 * n
     builtin = jax.jit(jnp.linalg.inv).lower(X).compile()  # a control: it gathers the matrix
     assert re.search(rf"f32\[{n},{n}\]\S* all-gather", builtin.as_text())
