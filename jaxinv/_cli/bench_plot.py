@@ -18,6 +18,7 @@ def save_plot(path: Path, results: list[dict[str, Any]], title: str) -> None:
     """A panel a mode; a line for each rival, dtype and, where n comes with several of them, batch. Needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     modes = list(dict.fromkeys(r["mode"] for r in results))
     figure = Figure(figsize=(6 * max(1, len(modes)), 4.5), layout="constrained")
@@ -29,6 +30,12 @@ def save_plot(path: Path, results: list[dict[str, Any]], title: str) -> None:
         axes.axhline(1.0, color="0.6", linewidth=1)
         axes.set(yscale="log", xlabel="n", ylabel="rival's time / ours", title=mode)
         axes.set_xscale("log", base=2)
+        sizes = sorted({r["n"] for r in results})
+        if len(sizes) <= 12:
+            axes.set_xticks(sizes, map(str, sizes), minor=False)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
