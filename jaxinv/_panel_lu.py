@@ -15,12 +15,15 @@ of the whole matrix has too many entries from n = 9 on (LLVM leaves the loop sca
 code. Matrices lie in tiles with the matrix index innermost, so that all of it is vector code without a gather.
 """
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import in_chunks, lanes, many, materialised, one_loop
+from jaxinv._fused import batch_axes, in_chunks, lanes, many, materialised, one_loop
 from jaxinv._scalars import pivot_size
 
 # Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
@@ -39,20 +42,27 @@ def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
 
     If asked for, n factors of the determinant too, shape (..., n).
     """
-    *batch, n, _ = X.shape
-    X = X.reshape(-1, n, n)
-    out = in_chunks(partial(_inverse_of_chunk, with_factors), panel_step(len(X), n, X.dtype.itemsize), X)
-    return tuple(Y.reshape(*batch, *Y.shape[1:]) for Y in out)
+    *shape, n, _ = X.shape
+    batch = batch_axes(shape)
+    step = panel_step(batch, n, X.dtype.itemsize)
+    out = in_chunks(partial(_inverse_of_chunk, with_factors), batch, step, X.reshape(*batch, n, n))
+    return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
-def panel_step(batch: int, n: int, itemsize: int) -> int:
-    """Matrices of a lane in a chunk: whole tiles."""
-    length = batch // lanes(batch)
-    step = max(CHUNK_BYTES // (n * n * itemsize * lanes(batch) * TILE), 1) * TILE
+def panel_step(batch: Sequence[int], n: int, itemsize: int) -> int:
+    """Matrices of a lane in a chunk: whole tiles, where these lie along the lane."""
+    axis, _, length = lanes(batch)
+    tile = TILE if axis == len(batch) - 1 else 1
+    step = max(CHUNK_BYTES // (n * n * itemsize * (math.prod(batch) // length) * tile), 1) * tile
     return min(step, length)
 
 
 def _inverse_of_chunk(with_factors, X):
+    if X.ndim > 4:  # of a batch of several axes: tiles lie along the last one
+        one = lambda X: tuple(Y[0] for Y in _inverse_of_chunk(with_factors, X[None]))
+        for _ in X.shape[:-3]:
+            one = jax.vmap(one)
+        return one(X)
     *chunk, n, _ = X.shape
     width = 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
     spare = -n % width

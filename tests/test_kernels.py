@@ -51,7 +51,7 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 
 CHUNKS = {
     "fused LU": (5, _fused.CHUNK),
-    "panel LU": (13, _fused.LANES * _panel_lu.panel_step(2**20, 13, 8)),
+    "panel LU": (13, _fused.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
 }
 
 

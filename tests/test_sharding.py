@@ -89,6 +89,58 @@ def test_batch_sharded_input_equals_the_formula_and_stays_sharded(mode, derivati
         assert not [word for word in COLLECTIVES if word in compiled]
 
 
+# Of each kernel a batch that is worked on in chunks, where the kernel has them, and along either axis.
+SEVERAL_AXES = {
+    "n = 2": (2, (8, 16), {}),
+    "one chunk": (5, (32, 32), {}),
+    "chunks along the last axis": (5, (64, 256), {}),
+    "chunks along the first axis": (5, (1024, 16), {}),
+    "panels along the last axis": (9, (32, 256), {}),
+    "panels along the first axis": (9, (256, 32), {}),
+    "LAPACK": (33, (8, 4), {}),
+    "positive definite": (5, (32, 32), {"assume_a": "pos"}),
+    "positive definite, by halves": (13, (32, 32), {"assume_a": "pos"}),
+    "upper triangular": (5, (32, 32), {"assume_a": "upper triangular"}),
+    "lower triangular, by blocks": (13, (32, 32), {"assume_a": "lower triangular"}),
+    "symmetric": (5, (32, 32), {"assume_a": "sym"}),
+    "diagonal": (5, (32, 32), {"assume_a": "diagonal"}),
+}
+FUNCTIONS = {
+    "inv": lambda X, **options: jaxinv.inv(X, **options),
+    "inv_ex": lambda X, **options: jaxinv.inv_ex(X, **options).inverse,
+    "inv_logdet": lambda X, **options: jaxinv.inv_logdet(X, **options).inverse,
+}
+
+
+def program(f, derivative, *arrays):
+    return jax.jit(partial(DERIVATIVES[derivative], f)).lower(*arrays).compile()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("case", SEVERAL_AXES)
+def test_batch_sharded_over_two_of_its_axes_does_not_communicate(case, function):
+    n, batch, options = SEVERAL_AXES[case]
+    if function != "inv" and ("chunks" in case or "panels" in case):
+        batch = (32, 32)
+    if case == "LAPACK" and not LAPACK_BATCH_IS_SERIAL:
+        pytest.xfail("before jaxlib 0.11, matrices that go through LAPACK in turn are gathered in auto mode")
+    some_mesh, spec = mesh(AxisType.Auto, (4, 2), ("a", "b")), P("a", "b")
+    X = matrices(n, batch, cond=4)
+    X = X @ np.swapaxes(X, -1, -2) + 2 * np.eye(n)
+    X_ = jax.device_put(X, NamedSharding(some_mesh, spec))
+    f = partial(FUNCTIONS[function], **options)
+    many = function == "inv" and n < 9  # the others compile for seconds
+    for derivative in DERIVATIVES if many else ("grad",):
+        compiled = program(f, derivative, X_, X_)
+        assert not [word for word in COLLECTIVES if word in compiled.as_text()], derivative
+        result = compiled(X_, X_)
+        assert result.sharding.is_equivalent_to(X_.sharding, X.ndim)
+        alone = jax.device_put(X, jax.devices()[0])
+        assert_trees_close(
+            np.asarray(result), np.asarray(program(f, derivative, alone, alone)(alone, alone)), TOLERANCE
+        )
+
+
 @derivatives_and_sizes
 def test_vmap_of_explicitly_sharded_batch_equals_the_formula(derivative, n):
     X, V = example(n)
