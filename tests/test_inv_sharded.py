@@ -133,7 +133,9 @@ BY_CHANCE = ["random", "uniform", "one small singular value", "upper", "lower"]
 
 
 @pytest.mark.parametrize(
-    ("n", "names", "draws"), [(104, STEADY, 1), (104, BY_CHANCE, 5), (496, STEADY, 1)], ids=["104", "by chance", "496"]
+    ("n", "names", "draws"),
+    [(104, STEADY, 1), (104, BY_CHANCE, 5), (496, STEADY[::2], 1)],
+    ids=["104", "by chance", "496"],
 )
 def test_error_within_twice_that_of_one_device(n, names, draws):
     mesh = mesh_of((8,), ("x",))
@@ -159,16 +161,14 @@ def backward_error(Y, X):
 
 def test_refinement_and_residual():
     mesh = mesh_of((8,), ("x",))
-    for spec in (P(None, "x"), P("x", None)):
-        X = put(
-            batch_of("condition 1e2", 64, 1, np.random.default_rng(0), np.float32)[0].astype(np.float32), mesh, spec
-        )
-        Y, residual = jaxinv.inv_sharded(X, residual=True)
-        exact = np.linalg.norm(np.asarray(X, float) @ np.asarray(Y, float) - np.eye(64))
-        np.testing.assert_allclose(float(residual), exact, rtol=0.3)
-        assert inverse_error(jaxinv.inv_sharded(X, refine=1), X) <= inverse_error(Y, X) * 1.5
-        wrong = jaxinv.inv_sharded(X * jnp.float32(np.nan), residual=True)
-        assert np.isnan(wrong.residual)
+    X = batch_of("condition 1e2", 64, 1, np.random.default_rng(0), np.float32)[0].astype(np.float32)
+    X = put(X, mesh, P("x", None))
+    Y, residual = jaxinv.inv_sharded(X, residual=True)
+    exact = np.linalg.norm(np.asarray(X, float) @ np.asarray(Y, float) - np.eye(64))
+    np.testing.assert_allclose(float(residual), exact, rtol=0.3)
+    assert inverse_error(jaxinv.inv_sharded(X, refine=1), X) <= inverse_error(Y, X) * 1.5
+    wrong = jaxinv.inv_sharded(X * jnp.float32(np.nan), residual=True)
+    assert np.isnan(wrong.residual)
 
 
 @pytest.mark.parametrize("assume_a", ["gen", "pos"])
