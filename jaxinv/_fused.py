@@ -43,6 +43,7 @@ def map_matrices(
     X: Array,
     reads: Sequence[int] | None = None,
     places: Sequence[int | None] | None = None,
+    at_once: bool = False,
 ) -> tuple[Array, ...]:
     """`f` of the n^2 entries of each matrix of X, row by row.
 
@@ -52,14 +53,19 @@ def map_matrices(
         X: shape (..., n, n).
         reads: the entries that f takes, by default all.
         places: for each place in the arrays the result that goes there, None for a zero; by default one for each.
+        at_once: for GPU and TPU, without chunks, and with the axes of the batch as they are.
 
     Returns:
         Arrays of shapes (..., size).
     """
     *shape, n, _ = X.shape
+    reads, places = reads or range(n * n), places or range(sum(sizes))
+    if at_once:
+        out = _at_once(f, sizes, reads, places, X.reshape(*(shape or [1]), n * n))
+        return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
     batch = batch_axes(shape)
     X = X.reshape(*batch, n * n)
-    one_pass = partial(_one_pass, one_loop, f, sizes, reads or range(n * n), places or range(sum(sizes)))
+    one_pass = partial(_one_pass, one_loop, f, sizes, reads, places)
     if n < CHUNKED_FROM or not isinstance(batch[0], int):
         out = one_pass(X)
     else:
@@ -80,22 +86,7 @@ def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
     return (*outer, last)
 
 
-def map_at_once(
-    f: Callable[..., Sequence],
-    sizes: Sequence[int],
-    X: Array,
-    reads: Sequence[int] | None = None,
-    places: Sequence[int | None] | None = None,
-) -> tuple[Array, ...]:
-    """As `map_matrices`, for GPU and TPU: without chunks, and with the axes of the batch as they are."""
-    *shape, n, _ = X.shape
-    X = X.reshape(*(shape or [1]), n * n)
-    is_one_vector = n == 2 and not jnp.iscomplexobj(X)
-    run = _as_it_is if is_one_vector else one_kernel
-    out = _one_pass(run, f, sizes, reads or range(n * n), places or range(sum(sizes)), X)
-    if is_one_vector:  # what uses it does not compute it anew
-        out = lax.optimization_barrier(out)
-    return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
+map_at_once = partial(map_matrices, at_once=True)
 
 
 def lanes(batch: Sequence[int]) -> tuple[int, int, int]:
@@ -176,6 +167,13 @@ def _one_pass(run, f, sizes, reads, places, X):
     return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
 
 
+def _at_once(f, sizes, reads, places, X):
+    if X.shape[-1] != 4 or jnp.iscomplexobj(X):
+        return _one_pass(one_kernel, f, sizes, reads, places, X)
+    out = _one_pass(lambda f, *vectors: f(*vectors), f, sizes, reads, places, X)
+    return lax.optimization_barrier(out)  # so that what uses it does not compute it anew
+
+
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
     """`f` on the scalars at each index of arrays of one shape, as one loop, with what computes them fused into it.
 
@@ -190,10 +188,6 @@ def one_kernel(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
     """As `one_loop`, on GPU and TPU."""
     ones = (1,) * vectors[0].ndim
     return lax.reduce_window(vectors, _zeros(vectors), partial(_last, f), ones, ones, "VALID")
-
-
-def _as_it_is(f, *vectors):
-    return f(*vectors)
 
 
 def _last(f, _, scalars):

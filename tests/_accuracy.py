@@ -60,6 +60,11 @@ def lapack_ratios(A, Y):
     return [norm(np.eye(n) - R) / scale for R in (Y @ A, A @ Y)]
 
 
+def has_exact_inverse(kernel, n, dtype):
+    """In exact arithmetic of some seconds; of larger complex matrices it takes minutes."""
+    return n < 10 or np.dtype(dtype).kind == "f"
+
+
 @cache
 def _exact_inverse(entries, dtype, n):
     return exact_inverse(np.frombuffer(entries, dtype).reshape(n, n))
@@ -77,7 +82,7 @@ class Measured:
             A[AS_THEY_ARE:] *= rng.uniform(0.5, 2, (DRAWS - AS_THEY_ARE, n, 1)).astype(A.real.dtype)
             self.A[name] = A
         self.whole = np.concatenate(list(self.A.values()))
-        self.has_exact_inverse = n < 10 or self.whole.dtype.kind == "f"  # in exact arithmetic of some seconds
+        self.has_exact_inverse = has_exact_inverse(kernel, n, dtype)
         self.inverse = partial(inverse, kernel)
         self.Y = dict(zip(self.A, np.split(np.asarray(self.inverse(self.whole)), len(self.A)), strict=True))
 

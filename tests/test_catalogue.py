@@ -4,7 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from _accuracy import AS_THEY_ARE, CASES, KERNELS, Measured, lapack_ratios, relative_error
+from _accuracy import AS_THEY_ARE, CASES, KERNELS, Measured, has_exact_inverse, lapack_ratios, relative_error
 from _matrices import BADLY_SCALED, MATRICES, SINGULAR, batch_of, exact_inverse, hilbert_in_integers
 from scipy import linalg
 from scipy.linalg import lapack
@@ -14,7 +14,11 @@ from jaxinv import _kernels
 from jaxinv._structured_kernels import STRUCTURED_KERNELS
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}")
+def name_of(case):
+    return f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}"
+
+
+@pytest.fixture(scope="module", params=CASES, ids=name_of)
 def measured(request):
     return Measured(*request.param)
 
@@ -35,10 +39,9 @@ def test_lapack_ratio_below_30(measured):
         assert right <= 30 or name in BADLY_SCALED, (name, right)
 
 
+@pytest.mark.parametrize("measured", [case for case in CASES if has_exact_inverse(*case)], ids=name_of, indirect=True)
 def test_error_against_exact_inverse(measured):
     """At most twice n eps cond: LU stays well below, one complex division comes near to one."""
-    if not measured.has_exact_inverse:
-        pytest.skip("exact complex inverses of this size take minutes")
     for name in MATRICES:
         if np.isfinite(measured.Y[name][0]).all():
             assert measured.error(name) <= 2, (name, measured.error(name))
