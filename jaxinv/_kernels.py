@@ -15,12 +15,13 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
+from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._structure import projection
-from jaxinv._structured_kernels import STRUCTURED_KERNELS, STRUCTURES, structured_kernel_name
+from jaxinv._structured_kernels import STRUCTURED_KERNELS, STRUCTURES, fused_triangles, structured_kernel_name
 from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
@@ -39,6 +40,11 @@ FEWEST_FUSED = 16
 PANEL_UP_TO = 32
 # It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24, 2000 of 32.
 PANEL_FROM_BATCH = 2.0  # n^2
+# n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
+# alike, n = 384 and 512 are slower. Complex products are slow.
+BLOCKED_FROM_TO = (32, 256)
+# Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
+BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
@@ -67,6 +73,14 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         and batch >= PANEL_FROM_BATCH * n**2
     ):
         return "panel LU"
+    if (
+        not is_complex
+        and isinstance(n, int)
+        and isinstance(batch, int)
+        and BLOCKED_FROM_TO[0] <= n <= BLOCKED_FROM_TO[1]
+        and batch >= BLOCKED_FROM_BATCH / n
+    ):
+        return "blocked LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 
 
@@ -131,6 +145,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
     "fused LU": partial(_unrolled, map_matrices),
     "panel LU": panel_lu_inverse,
+    "blocked LU": partial(blocked_lu_inverse, fused_triangles),
     "batched LU": _batched,
     "LU in turn": _in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),

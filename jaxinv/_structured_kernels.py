@@ -74,6 +74,11 @@ def _elementwise_up_to(dtype):
     return min(ELEMENTWISE_UP_TO, _fused_up_to(dtype))
 
 
+def fused_triangles(lower: bool, X: Array) -> Array:
+    """The inverses of many triangular matrices, on CPU."""
+    return _by_blocks("fused blocks", lower, X)
+
+
 def _reciprocals(X, with_factors):
     row, column = (jnp.arange(X.shape[-1])[(None,) * (X.ndim - 2) + key] for key in ((..., None), (None, ...)))
     Y = jnp.where(row == column, 1 / X, 0)

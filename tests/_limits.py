@@ -7,6 +7,7 @@ from jaxinv import _kernels, _structured_kernels
 
 LIMITS = (
     (_kernels, "FUSED_FROM_BATCH"),
+    (_kernels, "BLOCKED_FROM_BATCH"),
     (_structured_kernels, "TRIANGULAR_FROM_BATCH"),
     (_structured_kernels, "POSITIVE_DEFINITE_FROM_BATCH"),
 )

@@ -11,7 +11,7 @@ from _accuracy import inverse
 from _limits import MEASURED
 
 import jaxinv
-from jaxinv import _fused, _kernels, _panel_lu
+from jaxinv import _blocked_lu, _fused, _kernels, _panel_lu
 
 EPS = np.finfo(np.float32).eps
 
@@ -52,6 +52,7 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 CHUNKS = {
     "fused LU": (5, _fused.CHUNK),
     "panel LU": (13, _fused.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
+    "blocked LU": (64, _fused.LANES * _blocked_lu.blocked_step((2**20,), 64, 8)),
 }
 
 
@@ -70,13 +71,15 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
         monkeypatch.setattr(*limit)
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
     lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
-    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 32, 33)]
-    fused, panel = "fused LU", "panel LU"
-    assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, lapack]
-    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 5]
+    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 32, 33, 256, 257)]
+    fused, panel, blocked = "fused LU", "panel LU", "blocked LU"
+    assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, blocked, blocked, lapack]
+    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 7]
     from_batch = 160 if _kernels.LAPACK_BATCH_IS_SERIAL else 80
     assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(10, batch, "float32") for batch in (1, 199, 200)] == ["batched LU", lapack, panel]
+    from_batch = 40 if _kernels.LAPACK_BATCH_IS_SERIAL else 5
+    assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
     assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
 
 

@@ -28,6 +28,8 @@ from jaxinv._cli.bench_rivals import (
 from jaxinv._kernels import kernel_name
 from jaxinv._structure import projection
 
+# Of calls before a sample: OpenBLAS, which JAX calls on CPU, has its threads spin for 100 ms after they were used.
+SETTLE_SECONDS = 0.15
 SAMPLE_SECONDS = 2e-3  # a sample is as many calls as fill this
 CASE_SECONDS = 10.0  # after three rounds, no further one once they took this
 ORACLE_FLOPS = 2e10  # of a larger batch, as many matrices are checked
@@ -122,10 +124,16 @@ def _interleave(contenders: dict[str, Contender], repeats: int) -> dict[str, lis
         if i >= 3 and time.perf_counter() - start > CASE_SECONDS:
             break
         for name, contender in contenders.items():
-            if calls[name] > 1:
-                contender.call()  # the last one's threads go to sleep, the caches are its own
+            _settle(contender)
             rounds[name].append(_sample(contender, calls[name]))
     return rounds
+
+
+def _settle(contender: Contender) -> None:
+    """Calls until the threads of the contender before are asleep, and the caches its own."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < SETTLE_SECONDS:
+        contender.call()
 
 
 def _calls_per_sample(contender: Contender) -> int:
