@@ -98,7 +98,7 @@ def test_program_comes_back(program):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        # The idle threads of OpenBLAS wait in a loop: with more devices than cores, they take minutes of those that work.
+        # Idle threads of OpenBLAS wait in a loop: with more devices than cores, the others lose minutes to them.
         **({"OPENBLAS_NUM_THREADS": "1"} if "over eight devices" in program else {}),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
