@@ -91,6 +91,25 @@ def test_explicit_mode_keeps_the_type(spec):
     assert_trees_close(np.asarray(gradient), -Y.T @ np.ones_like(X) @ Y.T, TOLERANCE)
 
 
+def test_inside_a_partly_manual_shard_map_equals_numpy():
+    """Several matrices along a manual axis, each spread over the other, whose mesh is the abstract one there."""
+    mesh, X = mesh_of((4, 2), ("manual", "auto")), matrices(8, (4,), cond=4)
+
+    def one(X):
+        inside = jax.sharding.get_abstract_mesh()
+        return jaxinv.inv_sharded(X[0], mesh=inside, spec=P(None, "auto"))[None]
+
+    def mapped(check_vma):  # the gradient needs False: the rule does not say over which manual axes it varies
+        specs = {"in_specs": P("manual"), "out_specs": P("manual"), "axis_names": {"manual"}}
+        return jax.shard_map(one, mesh=mesh, check_vma=check_vma, **specs)
+
+    Y = np.linalg.inv(X)
+    assert_trees_close(np.asarray(jax.jit(mapped(True))(X)), Y, TOLERANCE)
+    gradient = jax.jit(jax.grad(lambda X: jnp.sum(mapped(False)(X) ** 2)))(X)
+    T = np.swapaxes(Y, -1, -2)
+    assert_trees_close(np.asarray(gradient), -T @ (2 * Y) @ T, TOLERANCE)
+
+
 @pytest.mark.parametrize("n", [1, 7, 30])
 def test_size_that_is_no_multiple_of_the_mesh_equals_numpy(n):
     mesh = mesh_of((8,), ("x",))

@@ -202,6 +202,30 @@ def test_partly_manual_shard_map_equals_the_formula(derivative, n):
     assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
 
 
+@pytest.mark.parametrize("derivative", ["value", "grad"])
+def test_partly_manual_shard_map_does_not_communicate(derivative):
+    n, batch = 3, 8 * 64
+    X, V = example(n, batch)
+    some_mesh = mesh(AxisType.Auto, (4, 2), ("manual", "auto"))
+    mapped = jax.shard_map(
+        jaxinv.inv, mesh=some_mesh, in_specs=P("manual"), out_specs=P("manual"), axis_names={"manual"}
+    )
+    X_ = jax.device_put(X, NamedSharding(some_mesh, P(("manual", "auto"))))
+    compiled = program(mapped, derivative, X_, X_)
+    assert not [word for word in COLLECTIVES if word in compiled.as_text()]
+    assert_trees_close(np.asarray(compiled(X_, X_)), oracle(derivative, X, V), TOLERANCE)
+
+
+def test_batch_that_is_no_multiple_of_the_devices_equals_the_formula():
+    """XLA pads the shards: what stands in the padding must reach no result."""
+    X, V = example(3, 131)
+    sharding = NamedSharding(mesh(AxisType.Auto), P("batch"))
+    f = lambda X: jaxinv.inv(jax.lax.with_sharding_constraint(X, sharding))
+    assert_trees_close(np.asarray(jax.jit(f)(X)), oracle("value", X, V), TOLERANCE)
+    total = jax.jit(lambda X: jnp.sum(f(X)))
+    assert_trees_close(np.asarray(total(X)), np.sum(oracle("value", X, V)), TOLERANCE)
+
+
 @derivatives_and_sizes
 def test_vmap_with_spmd_axis_name_equals_the_formula(derivative, n):
     X, V = example(n)

@@ -1,6 +1,7 @@
 """What the site takes from elsewhere in the repository, and formulas without scripts.
 
-* Every notebooks/*.ipynb becomes a page, as it was stored, in the order of `FIRST`.
+* Every notebooks/*.ipynb becomes a page, as it was stored, in the order of `FIRST`; scripts beside them are copied, for
+  links to them.
 * `<!-- readme: Limits -->` in a page stands for that section of the README.
 * `<!-- help: bench -->` stands for what that command prints with --help.
 * Formulas become MathML, which browsers show without a script.
@@ -33,6 +34,8 @@ def on_files(files, config):
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         for name, content in _notebook(path).items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
+    for path in (ROOT / "notebooks").glob("*.py"):
+        files.append(File.generated(config, f"notebooks/{path.name}", content=path.read_bytes()))
     for name in sorted(set(re.findall(IMAGE, _readme()))):
         files.append(File.generated(config, f"readme/{name}", content=(ROOT / name).read_bytes()))
     return files
