@@ -59,7 +59,11 @@ def test_bench_writes_table_json_and_markdown(tmp_path):
         (2, 5, "gradient", "ok"),
     ]
     assert all(r["times"].keys() == {"ours", "builtin", "copy", "matmul"} for r in report["results"])
-    assert report["environment"].keys() >= {"versions", "device", "cpu", "threads", "date"}
+    # all that notebooks/performance.ipynb reads
+    assert report["environment"].keys() >= {"versions", "platform", "device", "cpu", "threads", "date"}
+    assert all(r.keys() >= {"assume_a", "dtype", "kernel"} for r in report["results"])
+    measured = {"seconds_per_matrix", "ratio", "compile_seconds", "temp_bytes"}
+    assert all(times.keys() >= measured for r in report["results"] for times in r["times"].values())
     lines = markdown.read_text().splitlines()
     unused = ("assume_a", "general / ours", "separate / ours", "torch / ours", "cupy / ours", "LAPACK / ours")
     assert lines[2] == "| " + " | ".join(name for name in COLUMNS if name not in unused) + " |"
