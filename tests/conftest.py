@@ -1,8 +1,12 @@
-"""Strict settings for every test: 64-bit types available, no silent promotion, eight devices."""
+"""Strict settings for every test: 64-bit types available, no silent promotion, eight devices.
+
+OpenBLAS, which JAX calls on CPU, has its threads spin for 100 ms after use: eight devices on few cores wait for them.
+"""
 
 import os
 
 DEVICES = 8
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES}".strip()
 
 import jax  # noqa: E402  (XLA reads its flags when JAX starts)
