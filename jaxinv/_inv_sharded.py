@@ -73,7 +73,7 @@ def inv_sharded(
             option is not one of those above.
 
     Notes:
-        * LU with partial pivoting, by panels: 2 n^3 / P flops and n^2 words received on each device, times 1 + 1/8, and
+        * LU with partial pivoting, by panels: 1.3 times 2 n^3 / P flops and 1.1 n^2 words received on each device, and
           2 n^2 / P words to deal the columns out and back. Each device factorises each panel, hence their size.
         * The devices have to be of one kind: all must choose the same pivots. `residual` would show if they did not.
         * JAX shards evenly. An n that is no multiple of P is padded, as diag(a, I), if `a` is not sharded yet and

@@ -35,10 +35,10 @@ UNROLLED_COMPLEX_UP_TO = 6
 FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
-# n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4, n = 32: 9.2 against 15.3. From
-# n = 33 on a panel has more entries than LLVM vectorises.
-PANEL_UP_TO = 32
-# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24, 2000 of 32.
+# n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4. From n = 33 on a panel has more
+# entries than LLVM vectorises; at n = 32 blocks are even, and steadier.
+PANEL_UP_TO = 31
+# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24.
 PANEL_FROM_BATCH = 2.0  # n^2
 # n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
 # alike, n = 384 and 512 are slower. Complex products are slow.
@@ -47,6 +47,8 @@ BLOCKED_FROM_TO = (32, 256)
 BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
+# Fewer matrices, of n = 9 .. 16: for ten of n = 12 98 us as sums, 27 as dots.
+SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
 # 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
@@ -174,7 +176,10 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         )
 
     is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
-    cpu = by_sums if _at_most(n, SUMS_ON_CPU) else by_matmul_of_copies if is_batch else by_matmul
+    is_sum = _at_most(n, UNROLLED_UP_TO) or (
+        _at_most(n, SUMS_ON_CPU) and not _at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
+    )
+    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul
     elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
     return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 

@@ -124,7 +124,7 @@ def test_inv_ex_is_inv_with_its_condition_number(A):
     plain = np.asarray(jaxinv.inv(A))
     np.testing.assert_array_equal(singular, ~np.isfinite(plain).all((-2, -1)))
     np.testing.assert_array_equal(Y, np.where(singular[..., None, None], 0, plain))
-    exact = 1 / norm(wide(A)) / np.where(singular, np.inf, norm(wide(Y)))
+    exact = 1 / np.where(singular, np.inf, norm(wide(A))) / np.where(singular, np.inf, norm(wide(Y)))
     np.testing.assert_allclose(rcond, exact, rtol=8 * A.shape[-1] * np.finfo(A.dtype).eps)
 
 

@@ -284,9 +284,12 @@ CONTEXTS = {
 }
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize(
-    ("assume_a", "dtype"), [("pos", np.complex128), ("sym", np.float64), ("upper triangular", np.float64)]
+    ("context", "assume_a", "dtype"),
+    [
+        *((context, "pos", np.complex128) for context in CONTEXTS),
+        *((context, a, np.float64) for context in ("scan", "vmap") for a in ("sym", "upper triangular")),
+    ],
 )
 def test_derivatives_to_second_order_inside(context, assume_a, dtype):
     """A custom rule has been lost at second order in `scan` before JAX 0.12: here too, each has one right answer."""
