@@ -25,6 +25,7 @@ from jax import Array, lax
 
 from jaxinv._fused import batch_axes, in_chunks, lanes, many, materialised, one_loop
 from jaxinv._scalars import pivot_size
+from jaxinv._triangular import padded
 
 # Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
 # in a loop, here n w + w + 1.
@@ -65,13 +66,10 @@ def _inverse_of_chunk(with_factors, X):
         return one(X)
     *chunk, n, _ = X.shape
     width = 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
-    spare = -n % width
-    if spare:  # diag(X, I), which has the inverse diag(Y, I)
-        identity = jnp.diag(jnp.arange(n + spare) >= n).astype(X.dtype)
-        X = jnp.pad(X, ((0, 0), (0, 0), (0, spare), (0, spare))) + identity[None, None]
+    X = padded(X, n + -n % width)
     step = X.shape[1]
     tile = TILE if step % TILE == 0 else step
-    Z = materialised(X.reshape(-1, tile, n + spare, n + spare).transpose(0, 2, 3, 1))
+    Z = materialised(X.reshape(-1, tile, *X.shape[-2:]).transpose(0, 2, 3, 1))
     LU, p, pivots = _factorise(Z, width)
     Y = materialised(_back_substitute(LU, p)).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n]
     return (Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]) if with_factors else (Y,)

@@ -24,17 +24,23 @@ def blocked_triangular(inverses: Callable[[Array], Array], largest: int, lower: 
     n = X.shape[-1]
     levels = max(0, (-(-n // largest) - 1).bit_length())
     size = -(-n // 2**levels)
-    spare = size * 2**levels - n
-    if spare:  # diag(X, I), which has the inverse diag(Y, I)
-        identity = jnp.diag(jnp.arange(n + spare) >= n).astype(X.dtype)
-        X = jnp.pad(X, (*((0, 0),) * (X.ndim - 2), (0, spare), (0, spare)))
-        X = X + identity[(None,) * (X.ndim - 2)]
+    X = padded(X, size * 2**levels)
     Y = inverses(_blocks(X, size, 0, 0, size))
     for _ in range(levels):
         C = _blocks(X, size, size * lower, size * (not lower), 2 * size)
         Y = _joined(Y[..., 0::2, :, :], C, Y[..., 1::2, :, :], lower)
         size *= 2
     return Y[..., 0, :n, :n]
+
+
+def padded(X: Array, size: int) -> Array:
+    """diag(X, I), of `size` rows: it has the inverse diag(Y, I)."""
+    n = X.shape[-1]
+    if size == n:
+        return X
+    identity = jnp.diag(jnp.arange(size) >= n).astype(X.dtype)
+    X = jnp.pad(X, (*((0, 0),) * (X.ndim - 2), (0, size - n), (0, size - n)))
+    return X + identity[(None,) * (X.ndim - 2)]
 
 
 def _blocks(X, size, row, column, step):
