@@ -136,6 +136,12 @@ def _in_turn(X, with_factors):
     return in_turn(lambda X: _batched(X, with_factors), X)
 
 
+def _blocked(X, with_factors):
+    if X.ndim > 3 and jax.device_count() > 1:  # its loop merges short axes of the batch, which may be sharded
+        return (_batched if LAPACK_BATCH_IS_SERIAL else _in_turn)(X, with_factors)
+    return blocked_lu_inverse(fused_triangles, X, with_factors)
+
+
 def _inverse_entries(*entries):
     """The entries of the inverse, row by row, and then the factors of the determinant."""
     n = math.isqrt(len(entries))
@@ -147,7 +153,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
     "fused LU": partial(_unrolled, map_matrices),
     "panel LU": panel_lu_inverse,
-    "blocked LU": partial(blocked_lu_inverse, fused_triangles),
+    "blocked LU": _blocked,
     "batched LU": _batched,
     "LU in turn": _in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),
