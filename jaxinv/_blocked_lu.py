@@ -26,7 +26,7 @@ from jax import Array, lax
 
 from jaxinv._fused import batch_axes, in_chunks, lanes, materialised
 from jaxinv._lapack import over_batch
-from jaxinv._triangular import padded
+from jaxinv._triangular import matmul, padded
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
 # Rows of a block, at most: n = 32 9 us with 16 and 11 with 32, n = 64 and 128 even, n = 256 726 and 640.
@@ -97,23 +97,19 @@ def _substitute(T, over, lower, blocks, B):
     if len(blocks) == 1:
         (block,) = blocks
         rows = block.stop - block.start
-        return _matmul(over[..., block.start // over.shape[-1], :rows, :rows], B)
+        return matmul(over[..., block.start // over.shape[-1], :rows, :rows], B)
     middle = len(blocks) // 2
     upper_part, lower_part = blocks[:middle], blocks[middle:]
     h = lower_part[0].start - upper_part[0].start
     above, below = B[..., :h, :], B[..., h:, :]
     if lower:
         above = _substitute(T, over, lower, upper_part, above)
-        below = _substitute(T, over, lower, lower_part, below - _matmul(_between(T, lower_part, upper_part), above))
+        below = _substitute(T, over, lower, lower_part, below - matmul(_between(T, lower_part, upper_part), above))
     else:
         below = _substitute(T, over, lower, lower_part, below)
-        above = _substitute(T, over, lower, upper_part, above - _matmul(_between(T, upper_part, lower_part), below))
+        above = _substitute(T, over, lower, upper_part, above - matmul(_between(T, upper_part, lower_part), below))
     return jnp.concatenate([above, below], axis=-2)
 
 
 def _between(T, rows, columns):
     return T[..., rows[0].start : rows[-1].stop, columns[0].start : columns[-1].stop]
-
-
-def _matmul(A, B):
-    return jnp.matmul(A, B, precision=lax.Precision.HIGHEST)

@@ -22,7 +22,7 @@ from jax import Array, lax
 
 from jaxinv._lapack import over_batch
 from jaxinv._structure import projection
-from jaxinv._triangular import solved_triangular
+from jaxinv._triangular import matmul, solved_triangular
 
 
 def cholesky_inverse(
@@ -42,12 +42,12 @@ def cholesky_inverse(
             return _hermitian(N, N), N, jnp.diagonal(N, axis1=-2, axis2=-1)
         h = n // 2
         Y1, N1, d1 = inverse(X[..., :h, :h], True)
-        M = _matmul(X[..., h:, :h], N1)
-        Y2, N2, d2 = inverse(X[..., h:, h:] - _matmul(M, _adjoint(M)), N_is_needed)
-        V = _matmul(N1, _adjoint(M))
-        Y12 = -_matmul(V, Y2)
+        M = matmul(X[..., h:, :h], N1)
+        Y2, N2, d2 = inverse(X[..., h:, h:] - matmul(M, _adjoint(M)), N_is_needed)
+        V = matmul(N1, _adjoint(M))
+        Y12 = -matmul(V, Y2)
         Y = jnp.block([[Y1 - _hermitian(Y12, V), Y12], [_adjoint(Y12), Y2]])
-        whole = jnp.block([[N1, -_matmul(V, N2)], [jnp.zeros_like(M), N2]]) if N_is_needed else None
+        whole = jnp.block([[N1, -matmul(V, N2)], [jnp.zeros_like(M), N2]]) if N_is_needed else None
         return Y, whole, jnp.concatenate([d1, d2], axis=-1)
 
     Y, _, diagonal = inverse(X, False)
@@ -61,11 +61,7 @@ def library_inverse_factor(X: Array) -> Array:
 
 def _hermitian(A, B):
     """A B^H, which is Hermitian up to rounding, without rounding."""
-    return projection(_matmul(A, _adjoint(B)), "hermitian")
-
-
-def _matmul(A, B):
-    return jnp.matmul(A, B, precision=lax.Precision.HIGHEST)
+    return projection(matmul(A, _adjoint(B)), "hermitian")
 
 
 def _adjoint(A):

@@ -33,6 +33,11 @@ def blocked_triangular(inverses: Callable[[Array], Array], largest: int, lower: 
     return Y[..., 0, :n, :n]
 
 
+def matmul(A: Array, B: Array) -> Array:
+    """A B at full precision."""
+    return jnp.matmul(A, B, precision=lax.Precision.HIGHEST)
+
+
 def padded(X: Array, size: int) -> Array:
     """diag(X, I), of `size` rows: it has the inverse diag(Y, I)."""
     n = X.shape[-1]
@@ -52,7 +57,6 @@ def _blocks(X, size, row, column, step):
 
 def _joined(A, C, B, lower):
     """The inverse of [A^-1 0; C B^-1], or of [A^-1 C; 0 B^-1]."""
-    matmul = lambda P, Q: jnp.matmul(P, Q, precision=lax.Precision.HIGHEST)
     D, Z = -(matmul(B, matmul(C, A)) if lower else matmul(A, matmul(C, B))), jnp.zeros_like(C)
     return jnp.block([[A, Z], [D, B]] if lower else [[A, D], [Z, B]])
 

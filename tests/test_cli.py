@@ -87,7 +87,6 @@ def interrupted(command, last_step):
     return process.returncode, out
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT between processes")
 def test_check_interrupt_prints_what_was_measured(tmp_path):
     change = FEW_CHECKS + "device_checks.CHECKS['gradient float64'] = lambda: time.sleep(1000)\n"
     status, out = interrupted([*changed(tmp_path, change), "--no-timing"], "[2/2]")
@@ -96,7 +95,6 @@ def test_check_interrupt_prints_what_was_measured(tmp_path):
     assert out.rstrip().endswith("interrupted")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT between processes")
 def test_check_interrupt_after_a_failure_is_an_interrupt(tmp_path):
     change = (
         FEW_CHECKS
@@ -112,7 +110,6 @@ device_checks.CHECKS["gradient float64"] = lambda: time.sleep(1000)
     assert [check["status"] for check in report["checks"]] == ["FAILED"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT between processes")
 def test_bench_interrupt_writes_what_was_measured(tmp_path):
     change = """
         inv = jnp.linalg.inv

@@ -65,6 +65,19 @@ def test_chunks_cover_the_batch(kernel, batch):
     np.testing.assert_allclose(np.asarray(inverse(kernel, A)), np.linalg.inv(A), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
+@pytest.mark.parametrize("batch", [(2,), (7,), (5, 27)], ids=str)
+def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, batch, chunk_bytes):
+    """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(_blocked_lu, "CHUNK_BYTES", chunk_bytes)
+    X = np.random.default_rng(0).standard_normal((*batch, 33, 33)) / 33**0.5
+    Y, factors = jax.jit(lambda X: _kernels.KERNELS["blocked LU"](X, True))(X)
+    exact = np.linalg.inv(X)
+    np.testing.assert_allclose(np.asarray(Y), exact, rtol=0, atol=1e-11 * np.abs(exact).max())
+    np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-9)
+
+
 def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     """As the README says it, for float32 and complex64."""
     for limit in MEASURED:
@@ -84,9 +97,9 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
 
 
 @pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])
-@pytest.mark.parametrize("n", [4, 5, 16, 17])
-def test_product_kernels_agree_with_numpy(n, ops):
-    operands = np.random.default_rng(n).standard_normal((2, 3, n, n))
+@pytest.mark.parametrize(("n", "batch"), [(4, 3), (5, 3), (16, 3), (16, _kernels.SUMS_FROM_BATCH), (17, 3)])
+def test_product_kernels_agree_with_numpy(n, batch, ops):
+    operands = np.random.default_rng(n).standard_normal((2, batch, n, n))
     which = (0, 1, 0)
     A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
     kernel = jax.jit(partial(_kernels.product_kernel, ops=ops, which=which, precision=None))
