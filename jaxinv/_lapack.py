@@ -1,11 +1,15 @@
-"""Calls of LAPACK over a batch, and where they are safe."""
+"""Calls of LAPACK: over a batch, where that is safe, and in one thread, where others compute beside them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jaxlib
 from jax import Array, lax
+
+from jaxinv._triangular import matmul
 
 # Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
 # few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
@@ -21,3 +25,36 @@ def in_turn(f: Callable[[Array], Any], X: Array) -> Any:
 def over_batch(f: Callable[[Array], Any], X: Array) -> Any:
     """`f`, which calls LAPACK, of the matrices of X: together where that is safe."""
     return f(X) if LAPACK_BATCH_IS_SERIAL or X.ndim == 2 else in_turn(f, X)
+
+
+# OpenBLAS, which JAX calls on CPU, factorises a matrix of fewer entries in the thread that calls it, and solves for
+# fewer columns; larger ones with all cores. Devices that call it at once wait for each other's threads, and so does
+# what XLA computes next to them: n = 2048 on two devices of two cores took 398 ms, and takes 183.
+ENTRIES_OF_MANY_THREADS = 40000
+COLUMNS_OF_MANY_THREADS = 8
+
+
+def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
+    """`jax.lax.linalg.lu` of one m x k matrix with m >= k, by halves of the columns until they are few."""
+    m, k = X.shape
+    if k <= COLUMNS_OF_MANY_THREADS or m * k < ENTRIES_OF_MANY_THREADS:
+        return lax.linalg.lu(X)
+    h = k // 2
+    left, left_pivots, row_of = lu_in_one_thread(X[:, :h])
+    right = X[row_of, h:]
+    above = matmul(triangular_inverse_in_one_thread(left[:h], lower=True, unit_diagonal=True), right[:h])
+    below, below_pivots, row_below = lu_in_one_thread(right[h:] - matmul(left[h:], above))
+    left = jnp.concatenate([left[:h], left[h:][row_below]])
+    LU = jnp.concatenate([left, jnp.concatenate([above, below])], axis=1)
+    pivots = jnp.concatenate([left_pivots, below_pivots + h])
+    return LU, pivots, jnp.concatenate([row_of[:h], row_of[h:][row_below]])
+
+
+def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool) -> Array:
+    """T^-1 of one triangular matrix, a few columns at a time."""
+    n = T.shape[0]
+    columns = COLUMNS_OF_MANY_THREADS - 1
+    groups = -(-n // columns)
+    identity = jnp.eye(n, groups * columns, dtype=T.dtype).reshape(n, groups, columns).swapaxes(0, 1)
+    solve = partial(lax.linalg.triangular_solve, T, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
+    return lax.map(solve, identity).swapaxes(0, 1).reshape(n, groups * columns)[:, :n]

@@ -130,17 +130,23 @@ def _slots(panels):
 
 def _exchanged(Z, sent, taken, panels):
     """Columns `sent` of Z go to the device of their row; of all that comes, those `taken`. In place, by pieces."""
-    rows, width = -(-len(Z) // PIECES), max(Z.shape[1], len(taken))
+    width = max(Z.shape[1], len(taken))
     taken = jnp.pad(taken, (0, width - len(taken)))
 
-    def piece(i, Z, rows=rows, step=rows):
-        R = jnp.take(lax.dynamic_slice_in_dim(Z, i * step, rows), sent, axis=1, mode="clip")
+    def piece(start, rows, Z):
+        R = jnp.take(lax.dynamic_slice_in_dim(Z, start, rows), sent, axis=1, mode="clip")
         R = lax.all_to_all(R, panels.axes, 1, 1, tiled=True).reshape(rows, -1)
-        return lax.dynamic_update_slice_in_dim(Z, jnp.take(R, taken, axis=1, mode="clip"), i * step, axis=0)
+        return lax.dynamic_update_slice_in_dim(Z, jnp.take(R, taken, axis=1, mode="clip"), start, axis=0)
 
-    pieces, rest = divmod(len(Z), rows)
-    Z = loop(0, pieces, piece, jnp.pad(Z, ((0, 0), (0, width - Z.shape[1]))))
-    return piece(pieces, Z, rest, rows) if rest else Z
+    return by_pieces(piece, len(Z), jnp.pad(Z, ((0, 0), (0, width - Z.shape[1]))))
+
+
+def by_pieces(piece: Callable, length: int, Z: Array) -> Array:
+    """Z after `piece(start, size, Z)` for each of about `PIECES` parts of a length."""
+    size = -(-length // PIECES)
+    pieces, rest = divmod(length, size)
+    Z = loop(0, pieces, lambda i, Z: piece(i * size, size, Z), Z)
+    return piece(pieces * size, rest, Z) if rest else Z
 
 
 def loop(begin: Any, end: Any, f: Callable, start: Any) -> Any:

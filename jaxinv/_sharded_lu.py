@@ -24,7 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxinv._lapack import lu_in_one_thread, triangular_inverse_in_one_thread
 from jaxinv._panels import Panels, collected, dealt, loop, owner_and_place
+from jaxinv._triangular import matmul
 
 
 def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
@@ -32,7 +34,7 @@ def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
     _, exponent = jnp.frexp(lax.pmax(jnp.max(jnp.abs(X)), panels.axes))
     # So nothing underflows. A power of two exactly, which `exp2` is not.
     scale = jnp.ldexp(jnp.ones((), X.real.dtype), -jnp.clip(exponent, -100, 100)).astype(X.dtype)
-    W = scale * dealt(X, panels)
+    W = dealt(scale * X, panels)
     slot = jnp.zeros(W.shape[1], jnp.int32)
     state = W, jnp.zeros_like(W), jnp.arange(panels.n, dtype=jnp.int32), slot, jnp.int32(0)
     for stage in range(panels.stages):
@@ -51,9 +53,9 @@ def _eliminate(panels, positive, stage, k, state):
     b, c, start, first = panels.block, panels.width, k * panels.block, stage * panels.height
     C = _panel_from(W, panels, stage, k)
     if positive:
-        LU = _positive_lu(C, b)
+        W, LU = lax.optimization_barrier((W, _positive_lu(C, b)))  # else XLA copies W for the panel
     else:
-        LU, pivots, row_of = lax.linalg.lu(C)
+        LU, pivots, row_of = lu_in_one_thread(C)
         target = jnp.concatenate([jnp.arange(b, dtype=pivots.dtype), pivots])  # the rows that move, and more than once
         source = row_of[target] + start
         target = target + start
@@ -72,7 +74,9 @@ def _eliminate(panels, positive, stage, k, state):
 
     M = jnp.concatenate([jnp.zeros((panels.height + b, b), W.dtype), LU[b:]])
     M = lax.dynamic_slice_in_dim(M, panels.height + first - start, panels.n - first)
-    eliminated = partial(_eliminated, T=LU[:b], M=M, at=start, first=first, height=panels.height, lower=True)
+    T = jnp.tril(LU[:b], -1) + jnp.eye(b, dtype=W.dtype)
+    inverse = triangular_inverse_in_one_thread(T, lower=True, unit_diagonal=True)
+    eliminated = partial(_eliminated, T=T, inverse=inverse, M=M, at=start, first=first, height=panels.height)
     W = eliminated(W, column=np.int32(stage * panels.chunk), width=(panels.stages - stage) * panels.chunk)
     width = 2 * panels.chunk
     Z = loop(0, -(-count // width), lambda i, Z: eliminated(Z, column=i * width, width=width), Z)
@@ -87,7 +91,7 @@ def _positive_lu(C, b):
     diagonal = jnp.diagonal(factor)
     L = factor / diagonal[None]
     U = diagonal[:, None] * factor.T.conj()
-    below = lax.linalg.triangular_solve(U, C[b:], left_side=False, lower=False)
+    below = matmul(C[b:], triangular_inverse_in_one_thread(U, lower=False, unit_diagonal=False))
     return jnp.concatenate([jnp.tril(L, -1) + U, below])
 
 
@@ -113,19 +117,19 @@ def _below(Z, row):
     return jnp.arange(Z.shape[0], dtype=jnp.int32)[:, None] >= row
 
 
-def _eliminated(Z, T, M, at, first, height, column, width, lower):
+def _eliminated(Z, T, inverse, M, at, first, height, column, width):
     """Columns of Z: R = T^-1 Z in the rows from `at` on, and Z - M R in those from `first` on, some rows at a time.
 
-    M is zero in the rows of R.
+    M is zero in the rows of R. The inverse of T alone gives errors up to 1.5 times as large as substitution; corrected
+    once by what is left of Z, 1.2 times (n = 104, 40 draws).
     """
-    identity = jnp.eye(T.shape[0], dtype=T.dtype)
-    T_inverse = lax.linalg.triangular_solve(T, identity, left_side=True, lower=lower, unit_diagonal=lower)
-    R = lax.dynamic_slice(Z, (at, column), (T.shape[0], width))
-    R = jnp.matmul(T_inverse, R, precision=lax.Precision.HIGHEST)
+    B = lax.dynamic_slice(Z, (at, column), (inverse.shape[0], width))
+    R = matmul(inverse, B)
+    R = R + matmul(inverse, B - matmul(T, R))
 
     def rows(i, Z):
         place = i * height + first, column
-        MR = jnp.matmul(lax.dynamic_slice_in_dim(M, i * height, height), R, precision=lax.Precision.HIGHEST)
+        MR = matmul(lax.dynamic_slice_in_dim(M, i * height, height), R)
         return lax.dynamic_update_slice(Z, lax.dynamic_slice(Z, place, MR.shape) - MR, place)
 
     Z = loop(0, M.shape[0] // height, rows, Z)
@@ -139,4 +143,5 @@ def _substitute(panels, stage, W, i, Z):
     U = _gathered(W, panels, k, 0, (stage + 1) * panels.height)
     T = lax.dynamic_slice_in_dim(U, at, panels.block)
     M = jnp.where(_below(U, at), 0, U)
-    return _eliminated(Z, T, M, at, 0, panels.height, np.int32(0), Z.shape[1], False)
+    inverse = triangular_inverse_in_one_thread(T, lower=False, unit_diagonal=False)
+    return _eliminated(Z, jnp.triu(T), inverse, M, at, 0, panels.height, np.int32(0), Z.shape[1])

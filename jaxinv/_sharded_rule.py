@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
-from jaxinv._panels import Panels, panels_of
+from jaxinv._panels import Panels, by_pieces, panels_of
 from jaxinv._rule import transposed_jvp
 from jaxinv._sharded_lu import inverse_of_columns
 
@@ -99,8 +99,13 @@ def _from_columns(Z, layout):
 def transposed(Z: Array, panels: Panels) -> Array:
     """The columns of Z^T on this device."""
     P, own = panels.devices, panels.own
-    Z = lax.all_to_all(Z.reshape(P, own, own), panels.axes, 0, 0, tiled=True)
-    return Z.swapaxes(1, 2).reshape(P * own, own)
+    Z = Z.reshape(P, own, own)
+
+    def piece(start, size, T):
+        R = lax.all_to_all(lax.dynamic_slice_in_dim(Z, start, size, 1), panels.axes, 0, 0, tiled=True)
+        return lax.dynamic_update_slice_in_dim(T, R.swapaxes(1, 2), start, axis=2)
+
+    return by_pieces(piece, own, jnp.zeros_like(Z)).reshape(P * own, own)
 
 
 def product(A: Array, B: Array, panels: Panels, precision: Any) -> Array:
