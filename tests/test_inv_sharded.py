@@ -148,8 +148,8 @@ STEADY = [
     "near rank 1",
     "wilkinson",
 ]
-# One singular value makes the error, which is large or small by chance, up to a hundred times: of many draws the geometric
-# mean is compared, since one draw would make most of a root mean square.
+# One singular value makes the error, which is large or small by chance, up to a hundred times. The geometric mean of
+# many draws is compared: of a root mean square, one draw would be the most.
 BY_CHANCE = ["random", "uniform", "one small singular value", "upper", "lower"]
 
 
