@@ -73,9 +73,9 @@ def inv_sharded(
             option is not one of those above.
 
     Notes:
-        * LU with partial pivoting, by panels: 1.5 times 2 n^3 / P flops (1.3 from n = 2^16 on) and 1.1 n^2 words received on
-          each device, and 2 n^2 / P words to deal the columns out and back. Each device factorises each panel, hence
-          their size, on CPU in one thread: the devices of a machine share its cores.
+        * LU with partial pivoting, by panels: 1.5 times 2 n^3 / P flops (1.3 from n = 2^16 on) and 1.1 n^2 words
+          received on each device, and 2 n^2 / P words to deal the columns out and back. Each device factorises each
+          panel, hence their size, on CPU in one thread: the devices of a machine share its cores.
         * The devices have to be of one kind: all must choose the same pivots. `residual` would show if they did not.
         * JAX shards evenly. An n that is no multiple of P is padded, as diag(a, I), if `a` is not sharded yet and
           `mesh` and `spec` are given; XLA then decides where the result lies.

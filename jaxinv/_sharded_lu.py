@@ -9,9 +9,9 @@ more. They stand in Z in the order in which they come, and `slot` says where. Ba
 and each device substitutes in its own columns.
 
 A device does 2 n^3 / P flops and receives n^2 words (with S = 8 stages 1.3 to 1.5 and 1 + 1/S times as much), and
-2 n^2 / P to deal the columns out and collect them; it holds X, W, Z and a few panels. On each device a row of Z comes at another
-step, but about as many at each, unless X is such that its pivots gather; all of Z from the beginning would be
-8/3 n^3 / P flops.
+2 n^2 / P to deal the columns out and collect them; it holds X, W, Z and a few panels. On each device a row of Z comes
+at another step, but about as many at each, unless X is such that its pivots gather; all of Z from the beginning would
+be 8/3 n^3 / P flops.
 
 A positive definite X has its Cholesky factorisation in place of LU.
 
