@@ -29,7 +29,7 @@ def over_batch(f: Callable[[Array], Any], X: Array) -> Any:
 
 # OpenBLAS, which JAX calls on CPU, factorises a matrix of fewer entries in the thread that calls it, and solves for
 # fewer columns; larger ones with all cores. Devices that call it at once wait for each other's threads, and so does
-# what XLA computes next to them: n = 2048 on two devices of two cores took 398 ms, and takes 183.
+# what XLA computes next to them: n = 2048 on two devices of two cores took 398 ms, and takes 220.
 ENTRIES_OF_MANY_THREADS = 40000
 COLUMNS_OF_MANY_THREADS = 8
 
