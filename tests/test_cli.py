@@ -140,7 +140,6 @@ check.TIMED = 2 * check.TIMED[:1]
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
 @pytest.mark.parametrize(
     ("variables", "in_colour"),
     [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],

@@ -196,7 +196,6 @@ def test_probe_that_hangs_is_ended(tmp_path):
     assert json.loads(result.stdout)["facts"]["probe"] == "hung"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGINT between processes")
 def test_doctor_interrupt_exits_with_130(tmp_path):
     change = "device_checks.CHECKS['eager'] = lambda: os.kill(os.getppid(), signal.SIGINT) or time.sleep(1000)\n"
     result = run([*changed(tmp_path, change), "doctor"])
