@@ -81,8 +81,8 @@ def inv_sharded(
           `mesh` and `spec` are given; XLA then decides where the result lies.
         * Derivatives of any order exist, in both modes. The gradient takes two products, n^2 words each, and
           keeps the inverse. Of a positive definite `a` they are symmetric.
-        * The errors are of the size of those of `inv` in the mean over draws. Where one small singular value makes them,
-          that of a single matrix was up to 90 times as large.
+        * The errors are of the size of those of `inv` in the mean over draws. Where one small singular value makes
+          them, that of a single matrix was up to 90 times as large.
         * A singular matrix gives inf or nan.
 
     Examples:
