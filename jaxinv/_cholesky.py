@@ -16,11 +16,12 @@ https://doi.org/10.1093/imanum/12.1.1
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._lapack import over_batch
+from jaxinv._lapack import over_batch, triangular_inverse_in_one_thread
 from jaxinv._structure import projection
 from jaxinv._triangular import matmul, solved_triangular
 
@@ -56,7 +57,16 @@ def cholesky_inverse(
 
 def library_inverse_factor(X: Array) -> Array:
     """N by LAPACK, or the library of the platform."""
-    return over_batch(lambda X: solved_triangular(False, _adjoint(lax.linalg.cholesky(X, symmetrize_input=False))), X)
+    return over_batch(partial(_inverse_factor, partial(solved_triangular, False)), X)
+
+
+def inverse_factor_in_one_thread(X: Array) -> Array:
+    """N by LAPACK in the thread that calls it, of up to 192 rows."""
+    return over_batch(partial(_inverse_factor, partial(triangular_inverse_in_one_thread, lower=False)), X)
+
+
+def _inverse_factor(inverse_of_upper, X):
+    return inverse_of_upper(_adjoint(lax.linalg.cholesky(X, symmetrize_input=False)))
 
 
 def _hermitian(A, B):

@@ -1,7 +1,6 @@
 """Calls of LAPACK: over a batch, where that is safe, and in one thread, where others compute beside them."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -50,11 +49,15 @@ def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
     return LU, pivots, jnp.concatenate([row_of[:h], row_of[h:][row_below]])
 
 
-def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool) -> Array:
-    """T^-1 of one triangular matrix, a few columns at a time."""
-    n = T.shape[0]
+def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool = False) -> Array:
+    """T^-1 of each triangular matrix of T, a few columns at a time."""
+    *batch, n, _ = T.shape
     columns = COLUMNS_OF_MANY_THREADS - 1
     groups = -(-n // columns)
     identity = jnp.eye(n, groups * columns, dtype=T.dtype).reshape(n, groups, columns).swapaxes(0, 1)
-    solve = partial(lax.linalg.triangular_solve, T, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
-    return lax.map(solve, identity).swapaxes(0, 1).reshape(n, groups * columns)[:, :n]
+
+    def solve(E):
+        E = jnp.broadcast_to(E, (*batch, n, columns))
+        return lax.linalg.triangular_solve(T, E, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
+
+    return jnp.moveaxis(lax.map(solve, identity), 0, -2).reshape(*batch, n, groups * columns)[..., :n]

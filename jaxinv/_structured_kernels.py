@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxinv._cholesky import cholesky_inverse, library_inverse_factor
+from jaxinv._cholesky import cholesky_inverse, inverse_factor_in_one_thread, library_inverse_factor
 from jaxinv._fused import map_at_once, map_matrices
-from jaxinv._lapack import over_batch
+from jaxinv._lapack import over_batch, triangular_inverse_in_one_thread
 from jaxinv._small_structured import small_inverse_factor, small_positive_definite, small_triangular
 from jaxinv._triangular import blocked_triangular, solved_triangular
 
@@ -27,15 +27,21 @@ TRIANGULAR_FROM_BATCH = 1.5  # n^2
 POSITIVE_DEFINITE_FROM_BATCH = 4  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
-# Triangular, one matrix: n = 128 80 us by one call against 100 to 250 by blocks, n = 256 390 against 330.
+# Triangular, one matrix: n = 128 80 us by one call against 100 to 250 by blocks, n = 256 390 against 330. Positive
+# definite: n = 64 31 us, 34 by blocks of 32, n = 128 82 by blocks of 64, 111 by one call.
 LIBRARY_UP_TO = 128
-# Rows of the blocks of few matrices: 32 to 128 are even within 20 %.
+LIBRARY_POSITIVE_DEFINITE_UP_TO = 64
+# Rows of the blocks of few matrices: positive definite, n = 256 267 us with 64 against 299 with 32.
 LIBRARY_BLOCK = 32
+LIBRARY_POSITIVE_DEFINITE_BLOCK = 64
+# LAPACK's threads would take a core from the matrix products: triangular, n = 512 0.7 against 1.3 ms, n = 2048 22 against
+# 36; positive definite, n = 512 1.7 against 1.9, n = 2048 46 against 85. n = 256 is faster with them, n = 1024 even.
+ONE_THREAD_FROM = 512
 # Rows of the blocks that LAPACK factorises of many matrices: n = 64 30 us with 16, 50 with 64.
 SMALL_LIBRARY_BLOCK = 16
 # On GPU and TPU, as of general matrices; not timed yet.
 ELEMENTWISE_UP_TO = 8
-BLOCKS = ("fused blocks", "elementwise blocks", "library blocks")
+BLOCKS = ("fused blocks", "elementwise blocks", "library blocks", "single-thread blocks")
 
 
 def structured_kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str) -> str:
@@ -55,8 +61,9 @@ def structured_kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, 
     else:
         from_batch = TRIANGULAR_FROM_BATCH * block**2 / (n // block)
     if _is_known(batch) and batch < max(FEWEST_FUSED, from_batch):
-        whole = LIBRARY_BLOCK if positive_definite else LIBRARY_UP_TO
-        return f"library {structure}" if n <= whole else f"library blocks {structure}"
+        if n <= (LIBRARY_POSITIVE_DEFINITE_UP_TO if positive_definite else LIBRARY_UP_TO):
+            return f"library {structure}"
+        return f"library blocks {structure}" if n < ONE_THREAD_FROM else f"single-thread blocks {structure}"
     if positive_definite and n > 2 * fused_up_to:
         return f"small library blocks {structure}"
     return f"fused {structure}" if n <= fused_up_to else f"fused blocks {structure}"
@@ -89,11 +96,16 @@ def _by_library(lower, X):
     return over_batch(partial(solved_triangular, lower), X)
 
 
+def _in_one_thread(lower, X):
+    return over_batch(partial(triangular_inverse_in_one_thread, lower=lower), X)
+
+
 def _by_blocks(form, lower, X):
     small: dict[str, tuple[int, Callable[[Array], Array]]] = {
         "fused blocks": (_fused_up_to(X.dtype), lambda X: small_triangular(map_matrices, lower, X)[0]),
         "elementwise blocks": (_elementwise_up_to(X.dtype), lambda X: small_triangular(map_at_once, lower, X)[0]),
         "library blocks": (LIBRARY_BLOCK, partial(_by_library, lower)),
+        "single-thread blocks": (LIBRARY_BLOCK, partial(_in_one_thread, lower)),
     }
     largest, inverses = small[form]
     return blocked_triangular(inverses, largest, lower, X)
@@ -126,7 +138,12 @@ def _kernels() -> dict[str, Callable[[Array, bool], tuple[Array, ...]]]:
         "small library blocks positive definite": partial(
             cholesky_inverse, library_inverse_factor, SMALL_LIBRARY_BLOCK
         ),
-        "library blocks positive definite": partial(cholesky_inverse, library_inverse_factor, LIBRARY_BLOCK),
+        "library blocks positive definite": partial(
+            cholesky_inverse, library_inverse_factor, LIBRARY_POSITIVE_DEFINITE_BLOCK
+        ),
+        "single-thread blocks positive definite": partial(
+            cholesky_inverse, inverse_factor_in_one_thread, LIBRARY_POSITIVE_DEFINITE_BLOCK
+        ),
         "elementwise blocks positive definite": partial(cholesky_inverse, library_inverse_factor, None),
         "library positive definite": partial(cholesky_inverse, library_inverse_factor, None),
     }

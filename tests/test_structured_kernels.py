@@ -22,8 +22,9 @@ FORMS = {
     "fused": (2, 5, 12),
     "fused blocks": (13, 23, 50),
     "elementwise blocks": (9, 21),
-    "library": (9, 32),
-    "library blocks": (33, 70),
+    "library": (9, 64),
+    "library blocks": (70,),
+    "single-thread blocks": (70,),
     "small library blocks": (25, 50),
 }
 TRIANGULAR = [
@@ -142,11 +143,13 @@ def test_ratio_below_30_and_forward_error_within_twice_lapacks(kernel, n):
     [
         *(("fused positive definite", 5), ("fused blocks positive definite", 11), ("elementwise positive definite", 3)),
         *(
-            ("library blocks positive definite", 36),
+            ("library blocks positive definite", 70),
             ("fused upper triangular", 5),
             ("fused blocks lower triangular", 20),
         ),
-        ("library blocks upper triangular", 36),
+        ("library blocks upper triangular", 70),
+        ("single-thread blocks positive definite", 70),
+        ("single-thread blocks lower triangular", 70),
     ],
 )
 def test_ratio_below_30_in_other_dtypes(kernel, n, dtype):
@@ -175,7 +178,8 @@ def test_ratio_and_comparison_refuse_a_slightly_wrong_inverse():
     [
         *(("fused positive definite", 6), ("fused blocks positive definite", 14), ("library positive definite", 9)),
         *(("small library blocks positive definite", 40), ("elementwise positive definite", 1)),
-        *(("elementwise positive definite", 4), ("library blocks positive definite", 40)),
+        *(("elementwise positive definite", 4), ("library blocks positive definite", 70)),
+        ("single-thread blocks positive definite", 70),
     ],
 )
 def test_matrix_that_is_not_positive_definite_is_nan_alone(kernel, n):
@@ -216,7 +220,9 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(n, 16) for n in (13, 24)] == [["fused blocks"] * 2] * 2
     assert name(25, 16) == ["fused blocks", "small library blocks"]
     assert [name(n, 1) for n in (2, 32)] == [["library"] * 2] * 2
-    assert [name(n, 15) for n in (33, 129)] == [["library", "library blocks"], ["library blocks"] * 2]
+    assert [name(n, 15) for n in (64, 65)] == [["library"] * 2, ["library", "library blocks"]]
+    assert [name(n, 15) for n in (129, 511)] == [["library blocks"] * 2] * 2
+    assert name(512, 15) == ["single-thread blocks"] * 2
     assert [name(n, 16, "complex64") for n in (6, 7)] == [["fused"] * 2, ["fused blocks"] * 2]
     assert [name(n, 16, platform="gpu") for n in (8, 9)] == [["elementwise"] * 2, ["elementwise blocks"] * 2]
     for limit in MEASURED:
@@ -225,6 +231,6 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
         ["library"] * 2, ["fused", "library"], ["fused", "library"], ["fused"] * 2,
     ]  # fmt: skip
     assert [name(48, batch) for batch in (15, 16, 53, 54)] == [
-        ["library", "library blocks"], ["library", "small library blocks"], ["library", "small library blocks"],
+        ["library", "library"], ["library", "small library blocks"], ["library", "small library blocks"],
         ["fused blocks", "small library blocks"],
     ]  # fmt: skip
