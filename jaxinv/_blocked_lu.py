@@ -2,10 +2,7 @@
 
     P X = L U,    L W = P,    U Y = W
 
-    [A  0] [Y1]   [B1]                  Y1 = A^-1 B1
-    [C  D] [Y2] = [B2]                  Y2 = D^-1 (B2 - C Y1)      and alike, from below, for U
-
-down to blocks on the diagonal of up to `BLOCK` rows, whose inverses are computed first, all together.
+The blocks on the diagonals of L and U, of up to `BLOCK` rows, are inverted first, all together.
 
 LAPACK's own substitution takes more than half of the time of an inverse, at a tenth of the speed of a matrix product,
 and two calls of it disturb each other: each takes all cores, however small its matrices are. Two calls of the
@@ -26,7 +23,7 @@ from jax import Array, lax
 
 from jaxinv._fused import batch_axes, in_chunks, lanes, materialised
 from jaxinv._lapack import over_batch
-from jaxinv._triangular import matmul, padded
+from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
 # Rows of a block, at most: n = 32 9 us with 16 and 11 with 32, n = 64 and 128 even, n = 256 726 and 640.
@@ -80,36 +77,11 @@ def _inverse(triangles, with_factors, X):
     LU = materialised(LU)  # which comes by columns
     row_of = lax.linalg.lu_pivots_to_permutation(pivots, n)
     P = (row_of[..., None] == lax.broadcasted_iota(row_of.dtype, LU.shape, LU.ndim - 1)).astype(X.dtype)
-    size = -(-n // -(-n // (BLOCK if n < LARGE_FROM else LARGE_BLOCK)))
-    blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-    D = jnp.stack([padded(LU[..., block, block], size) for block in blocks], axis=-3)
-    is_diagonal = jnp.eye(size, dtype=bool)[(None,) * (D.ndim - 2)]
-    over_L, over_U = triangles(True, jnp.where(is_diagonal, 1, D)), triangles(False, D)
-    Y = _substitute(LU, over_U, False, blocks, _substitute(LU, over_L, True, blocks, P))
+    blocks = even_blocks(n, BLOCK if n < LARGE_FROM else LARGE_BLOCK)
+    D = diagonal_blocks(LU, blocks)
+    over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)
+    Y = substituted(LU, over_U, False, blocks, substituted(LU, over_L, True, blocks, P))
     if not with_factors:
         return (Y,)
     swaps = pivots != lax.broadcasted_iota(pivots.dtype, pivots.shape, pivots.ndim - 1)
     return Y, jnp.where(swaps, -1, 1).astype(X.dtype) * jnp.diagonal(LU, axis1=-2, axis2=-1)
-
-
-def _substitute(T, over, lower, blocks, B):
-    """T^-1 B for the triangle of T in the rows of `blocks`, with the inverses `over` of all blocks on the diagonal."""
-    if len(blocks) == 1:
-        (block,) = blocks
-        rows = block.stop - block.start
-        return matmul(over[..., block.start // over.shape[-1], :rows, :rows], B)
-    middle = len(blocks) // 2
-    upper_part, lower_part = blocks[:middle], blocks[middle:]
-    h = lower_part[0].start - upper_part[0].start
-    above, below = B[..., :h, :], B[..., h:, :]
-    if lower:
-        above = _substitute(T, over, lower, upper_part, above)
-        below = _substitute(T, over, lower, lower_part, below - matmul(_between(T, lower_part, upper_part), above))
-    else:
-        below = _substitute(T, over, lower, lower_part, below)
-        above = _substitute(T, over, lower, upper_part, above - matmul(_between(T, upper_part, lower_part), below))
-    return jnp.concatenate([above, below], axis=-2)
-
-
-def _between(T, rows, columns):
-    return T[..., rows[0].start : rows[-1].stop, columns[0].start : columns[-1].stop]

@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
+from jaxinv._large_lu import large_lu_inverse
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._structure import projection
@@ -45,6 +46,12 @@ PANEL_FROM_BATCH = 2.0  # n^2
 BLOCKED_FROM_TO = (32, 256)
 # Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
 BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
+# One matrix: n = 512 3.0 against LAPACK's 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 against 970;
+# and with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, 195 against 280. Below,
+# LAPACK is faster: n = 256 0.8 against 0.6. Float64, n = 1024 46 against 35, n = 2048 257 against 267. More cores than two
+# were not tried.
+LARGE_FROM = {"float32": 512, "float64": 2048}
+LARGE_UP_TO = 4096
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
 # Fewer matrices, of n = 9 .. 16: for ten of n = 12 98 us as sums, 27 as dots.
@@ -52,6 +59,9 @@ SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
 # 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
+# Of one matrix, float64: n = 256 0.58 against 0.73 ms, n = 512 2.6 against 4.4, n = 1024 21 against 31, n = 2048 212 against
+# 255, for one more matrix of memory. Float32 gains 0 to 15 %.
+TRANSPOSED_ONE_FROM = 200
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
 RECOMPUTED_UP_TO = 4
 
@@ -83,6 +93,8 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         and batch >= BLOCKED_FROM_BATCH / n
     ):
         return "blocked LU"
+    if batch == 1 and isinstance(n, int) and LARGE_FROM.get(jnp.dtype(dtype).name, n + 1) <= n <= LARGE_UP_TO:
+        return "large LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 
 
@@ -142,6 +154,12 @@ def _blocked(X, with_factors):
     return blocked_lu_inverse(fused_triangles, X, with_factors)
 
 
+def _large(X, with_factors):
+    if jax.device_count() > 1:  # over which X may be spread: its loops would communicate in each step
+        return _batched(X, with_factors)
+    return large_lu_inverse(X, with_factors)
+
+
 def _inverse_entries(*entries):
     """The entries of the inverse, row by row, and then the factors of the determinant."""
     n = math.isqrt(len(entries))
@@ -154,6 +172,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "fused LU": partial(_unrolled, map_matrices),
     "panel LU": panel_lu_inverse,
     "blocked LU": _blocked,
+    "large LU": _large,
     "batched LU": _batched,
     "LU in turn": _in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),
@@ -182,10 +201,11 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         )
 
     is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
+    is_large = operands[0].ndim == 2 and operands[0].dtype == jnp.float64 and not _at_most(n, TRANSPOSED_ONE_FROM - 1)
     is_sum = _at_most(n, UNROLLED_UP_TO) or (
         _at_most(n, SUMS_ON_CPU) and not _at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
     )
-    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul
+    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch or is_large else by_matmul
     elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
     return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 

@@ -1,4 +1,4 @@
-"""The inverses of larger triangular matrices: small blocks on the diagonal first, then by matrix products.
+"""Larger triangular matrices, inverted and solved with: small blocks on the diagonal first, then by matrix products.
 
     [A  0]^-1    [    A^-1           0  ]
     [C  B]     = [-B^-1 C A^-1     B^-1 ]
@@ -6,11 +6,16 @@
 The blocks on the diagonal are inverted together, as one batch, and joined two by two, all of a level as one batch
 again, with twice the size at each level.
 
-Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., section 14.2.2, SIAM 2002,
+And T Y = B by substitution in halves, given the inverses of the blocks on the diagonal of T:
+
+    [A  0] [Y1]   [B1]      Y1 = A^-1 B1
+    [C  D] [Y2] = [B2]      Y2 = D^-1 (B2 - C Y1)      and alike, from below, for upper triangles
+
+Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 8.4 and 14.2.2, SIAM 2002,
 https://doi.org/10.1137/1.9780898718027
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -65,3 +70,43 @@ def solved_triangular(lower: bool, X: Array) -> Array:
     """The inverse of each triangular matrix of X by LAPACK, or the library of the platform."""
     identity = jnp.zeros_like(X) + jnp.eye(X.shape[-1], dtype=X.dtype)[(None,) * (X.ndim - 2)]
     return lax.linalg.triangular_solve(X, identity, left_side=True, lower=lower)
+
+
+def even_blocks(n: int, largest: int) -> list[slice]:
+    """The rows of the blocks on a diagonal, alike but for the last one."""
+    size = -(-n // -(-n // largest))
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def diagonal_blocks(T: Array, blocks: Sequence[slice]) -> Array:
+    """The blocks on the diagonal of T, shape (..., k, size, size), the last one as diag(D, I)."""
+    size = blocks[0].stop
+    return jnp.stack([padded(T[..., block, block], size) for block in blocks], axis=-3)
+
+
+def with_unit_diagonal(T: Array) -> Array:
+    """T with ones on the diagonal."""
+    return jnp.where(jnp.eye(T.shape[-1], dtype=bool)[(None,) * (T.ndim - 2)], 1, T)
+
+
+def substituted(T: Array, over: Array, lower: bool, blocks: Sequence[slice], B: Array) -> Array:
+    """T^-1 B for the triangle of T in the rows of `blocks`, with the inverses `over` of all blocks on the diagonal."""
+    if len(blocks) == 1:
+        (block,) = blocks
+        rows = block.stop - block.start
+        return matmul(over[..., block.start // over.shape[-1], :rows, :rows], B)
+    middle = len(blocks) // 2
+    upper_part, lower_part = blocks[:middle], blocks[middle:]
+    h = lower_part[0].start - upper_part[0].start
+    above, below = B[..., :h, :], B[..., h:, :]
+    if lower:
+        above = substituted(T, over, lower, upper_part, above)
+        below = substituted(T, over, lower, lower_part, below - matmul(_between(T, lower_part, upper_part), above))
+    else:
+        below = substituted(T, over, lower, lower_part, below)
+        above = substituted(T, over, lower, upper_part, above - matmul(_between(T, upper_part, lower_part), below))
+    return jnp.concatenate([above, below], axis=-2)
+
+
+def _between(T, rows, columns):
+    return T[..., rows[0].start : rows[-1].stop, columns[0].start : columns[-1].stop]
