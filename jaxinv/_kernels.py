@@ -46,10 +46,9 @@ PANEL_FROM_BATCH = 2.0  # n^2
 BLOCKED_FROM_TO = (32, 256)
 # Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
 BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
-# One matrix: n = 512 3.0 against LAPACK's 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 against 970;
-# and with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, 195 against 280. Below,
-# LAPACK is faster: n = 256 0.8 against 0.6. Float64, n = 1024 46 against 35, n = 2048 257 against 267. More cores than two
-# were not tried.
+# One matrix: n = 512 3.0 against LAPACK's 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
+# with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
+# n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512, "float64": 2048}
 LARGE_UP_TO = 4096
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
@@ -59,8 +58,8 @@ SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
 # 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
-# Of one matrix, float64: n = 256 0.58 against 0.73 ms, n = 512 2.6 against 4.4, n = 1024 21 against 31, n = 2048 212 against
-# 255, for one more matrix of memory. Float32 gains 0 to 15 %.
+# Of one float64 matrix too, for one more matrix of memory: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31,
+# n = 2048 212 against 255. Float32 gains 0 to 15 %.
 TRANSPOSED_ONE_FROM = 200
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
 RECOMPUTED_UP_TO = 4

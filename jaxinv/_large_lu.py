@@ -2,9 +2,9 @@
 
     P X = L U,    U Y = L^-1 P
 
-Step k factorises panel k, of K columns, from row k K on. Its rows of W become R = L_kk^-1 W, and those below W - L R. A
-column of P is zero down to its one, so the columns of L^-1 P appear one by one, in the order of the pivots, and take the
-place in W of those that are cleared. At the end W holds U above and L^-1 P below; then rows of Y come from below:
+Step k factorises panel k, of K columns, from row k K on. Its rows of W become R = L_kk^-1 W, and those below W - L R.
+A column of P is zero down to its one, so the columns of L^-1 P appear one by one, in the order of the pivots, and take
+the place in W of those that are cleared. At the end W holds U above and L^-1 P below. Then Y, its last rows first:
 
     Y_k = U_kk^-1 Z_k,    Z_i <- Z_i - U_ik Y_k    for i < k,    with Z = L^-1 P
 
@@ -37,22 +37,26 @@ from jaxinv._triangular import (
     with_unit_diagonal,
 )
 
-# Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Columns of a panel, at most, and the n from which on.
-PANELS = ((0, 64), (900, 128))
-# Rows of the blocks on the diagonal of a panel whose inverses are taken: with larger ones errors grow.
-BLOCK = 32
-INVERTED_BLOCK = 64
+# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
+# Columns of a panel, at most, and the n from which on: n = 768 9.1 ms with 64 and 11.5 with 128, n = 4096 704 with 128
+# and 820 with 256.
+WIDTHS = ((0, 64), (900, 128))
+# Heights for which a panel is compiled: n = 2048 113 ms with 4, 125 with 2, 111 with 8, which compile longer (of
+# panels of 256 columns).
 HEIGHTS = 4
-PIECE = 128  # rows
 
 
-class Shape(NamedTuple):
+class Cuts(NamedTuple):
     """How a matrix is cut."""
 
     panels: int
     width: int  # of a panel
     strips: int  # of the highest panel
+    strip_entries: int = ENTRIES_OF_MANY_THREADS  # fewer in each strip
+    # Rows of the blocks on the diagonal of a panel that are inverted. Errors grow with those of L: 1.5 times with 128.
+    block_of_L: int = 32
+    block_of_U: int = 64
+    piece: int = 128  # rows: n = 640 6.5 ms with 128 and 7.1 with 256, larger n are even
 
     @property
     def n(self) -> int:
@@ -65,66 +69,62 @@ class Shape(NamedTuple):
 
     def strips_at(self, height: int) -> int:
         """The fewest strips of a panel, all alike, that LAPACK factorises in one thread."""
-        few = (s for s in range(1, self.strips) if self.width % s == 0 and _is_small(height, self.width // s))
-        return next(few, self.strips)
+        divisors = (s for s in range(1, self.strips) if self.width % s == 0)
+        return next((s for s in divisors if height * self.width // s < self.strip_entries), self.strips)
 
 
-def shape_for(n: int) -> Shape:
-    """As few panels as allowed, and as few strips, of which the panels fit n best."""
-    largest = max(width for start, width in PANELS if n >= start)
+def cuts_for(n: int) -> Cuts:
+    """As few panels as their width allows, and strips of which the panels fit n best."""
+    largest = max(width for start, width in WIDTHS if n >= start)
     panels = -(-n // largest)
     width = -(-n // panels)
-    fewest = next((s for s in range(1, width) if _is_small(n, -(-width // s))), width)
+    fewest = next((s for s in range(1, width) if n * -(-width // s) < ENTRIES_OF_MANY_THREADS), width)
     strips = min(range(fewest, 2 * fewest), key=lambda s: -width % s)
-    return Shape(panels, width + -width % strips, strips)
+    return Cuts(panels, width + -width % strips, strips)
 
 
-def _is_small(rows, columns):
-    return rows * columns < ENTRIES_OF_MANY_THREADS
-
-
-def large_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
+def large_lu_inverse(X: Array, with_factors: bool = False, cuts: Cuts | None = None) -> tuple[Array, ...]:
     """The inverse of the one matrix of X, shape (..., n, n); inf or nan where it is singular.
 
     If asked for, n factors of the determinant too, shape (..., n).
     """
     n = X.shape[-1]
-    shape = shape_for(n)
-    W, T, order = _factorised(shape, padded(X.reshape(n, n), shape.n))
-    Y = _back_substituted(shape, W, T, order)[:n, :n].reshape(X.shape)
+    cuts = cuts or cuts_for(n)
+    W, T, order = _factorised(cuts, padded(X.reshape(n, n), cuts.n))
+    Y = _back_substituted(cuts, W, T, order)[:n, :n].reshape(X.shape)
     if not with_factors:
         return (Y,)
     return Y, _factors(T, order)[:n].reshape(X.shape[:-1])
 
 
-def _factorised(shape, X):
+def _factorised(cuts, X):
     """W; the blocks T_k on the diagonal that hold L_kk and U_kk; and which row of X each row of W is."""
     zero = jnp.zeros_like(X[0, 0])  # that varies over a mesh as X does
-    T = jnp.zeros((shape.panels, shape.width, shape.width), X.dtype) + zero
-    order = jnp.arange(shape.n, dtype=jnp.int32) + zero.real.astype(jnp.int32)
-    return loop(0, shape.panels, partial(_eliminate, shape), (X, T, order))
+    T = jnp.zeros((cuts.panels, cuts.width, cuts.width), X.dtype) + zero
+    order = jnp.arange(cuts.n, dtype=jnp.int32) + zero.real.astype(jnp.int32)
+    return loop(0, cuts.panels, partial(_eliminate, cuts), (X, T, order))
 
 
-def _eliminate(shape, k, state):
+def _eliminate(cuts, k, state):
     """Step k: panel k factorised, rows exchanged, and all other columns updated."""
     W, T, order = state
-    n, K = shape.n, shape.width
+    n, K = cuts.n, cuts.width
     at = k * K
     row, column = (jnp.arange(n, dtype=jnp.int32)[key] for key in ((slice(None), None), (None, slice(None))))
     panel = _up(lax.dynamic_slice(W, (np.int32(0), at), (n, K)), at)
-    factors = [partial(_factorised_panel, shape.strips_at(height), height) for height in shape.heights]
-    LU, row_of = lax.switch(k * HEIGHTS // shape.panels, factors, panel)  # both from row `at` on
+    factors = [partial(_factorised_panel, cuts.strips_at(height), height) for height in cuts.heights]
+    LU, row_of = lax.switch(k * HEIGHTS // cuts.panels, factors, panel)  # both from row `at` on
 
     of_panel = (column >= at) & (column < at + K)
     above = lax.dynamic_slice(W, (at, np.int32(0)), (K, n))  # the only rows that go to others below
     pivot_rows = jnp.where(of_panel, (column == at + row[:K]).astype(W.dtype), W[at + row_of[:K]])
-    blocks = even_blocks(K, BLOCK)
+    blocks = even_blocks(K, cuts.block_of_L)
     over = _inverses(True, with_unit_diagonal(diagonal_blocks(LU[:K], blocks)))
     R = substituted(LU[:K], over, True, blocks, pivot_rows)
     L = _down(jnp.where(row < K, 0, LU), at)
     place = jnp.arange(n, dtype=jnp.int32)
     source = _down(jnp.where((row_of == place) | (place < K), K, row_of), at)  # a row of `above`, or K: no other
-    height = min(PIECE, n)
+    height = min(cuts.piece, n)
 
     def piece(i, W):
         start = jnp.maximum(n - (i + 1) * height, 0)
@@ -179,16 +179,16 @@ def _factorised_by_strips(strips, C):
     return C[:m], order[:m]
 
 
-def _back_substituted(shape, W, T, order):
-    n, K = shape.n, shape.width
+def _back_substituted(cuts, W, T, order):
+    n, K = cuts.n, cuts.width
     place = jnp.arange(n, dtype=jnp.int32)
     place_of = jnp.zeros_like(order).at[order].set(place, unique_indices=True)
     is_in_Z = (place_of // K)[None] <= (place // K)[:, None]
     Z = materialised(jnp.where(is_in_Z, jnp.take(W, place_of, axis=1, mode="clip"), 0))
-    blocks = even_blocks(K, INVERTED_BLOCK)
-    identity = jnp.zeros_like(T) + jnp.eye(K, dtype=T.dtype)
+    blocks = even_blocks(K, cuts.block_of_U)
+    identity = jnp.zeros_like(T) + jnp.eye(K, dtype=T.dtype)[None]
     over = substituted(T, _inverses(False, diagonal_blocks(T, blocks)), False, blocks, identity)
-    for k in reversed(range(shape.panels)):
+    for k in reversed(range(cuts.panels)):
         at = k * K
         Y = matmul(over[k], Z[at : at + K])
         Z = Z.at[:at].add(-matmul(W[:at, at : at + K], Y)) if k else Z

@@ -34,8 +34,8 @@ LIBRARY_POSITIVE_DEFINITE_UP_TO = 64
 # Rows of the blocks of few matrices: positive definite, n = 256 267 us with 64 against 299 with 32.
 LIBRARY_BLOCK = 32
 LIBRARY_POSITIVE_DEFINITE_BLOCK = 64
-# LAPACK's threads would take a core from the matrix products: triangular, n = 512 0.7 against 1.3 ms, n = 2048 22 against
-# 36; positive definite, n = 512 1.7 against 1.9, n = 2048 46 against 85. n = 256 is faster with them, n = 1024 even.
+# LAPACK's threads would take a core from the matrix products: triangular, n = 512 0.7 against 1.3 ms, n = 2048 22
+# against 36; positive definite, n = 512 1.7 against 1.9, n = 2048 46 against 85. n = 256 is faster with them.
 ONE_THREAD_FROM = 512
 # Rows of the blocks that LAPACK factorises of many matrices: n = 64 30 us with 16, 50 with 64.
 SMALL_LIBRARY_BLOCK = 16

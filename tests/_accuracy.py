@@ -7,6 +7,7 @@ import numpy as np
 from _matrices import MATRICES, batch_of, exact_inverse
 
 from jaxinv import _kernels
+from jaxinv._large_lu import Cuts, large_lu_inverse
 
 # Each kernel at both ends of its sizes, and where its panels do not fit n.
 KERNELS = {
@@ -14,12 +15,14 @@ KERNELS = {
     "fused LU": (2, 3, 4, 5, 6, 8),
     "panel LU": (9, 13, 25),
     "blocked LU": (33,),
+    "large LU": (33,),
     "batched LU": (2, 9, 20),
     "LU in turn": (9,),
     "elementwise LU": (2, 4, 8),
 }
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
+CUTS = Cuts(panels=4, width=9, strips=3, strip_entries=100, block_of_L=4, block_of_U=5, piece=8)  # of "large LU"
 AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so that a fixed matrix is drawn anew too
 
 
@@ -29,7 +32,7 @@ def is_tested(kernel, n, dtype):
         return _kernels.LAPACK_BATCH_IS_SERIAL
     platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 1),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
-    return kernel == "LU in turn" or kernel in used
+    return kernel == "LU in turn" or kernel in used or (kernel == "large LU" and np.dtype(dtype).kind == "f")
 
 
 CASES = [
@@ -39,6 +42,8 @@ CASES = [
 
 @partial(jax.jit, static_argnums=0)
 def inverse(kernel, X):
+    if kernel == "large LU":  # for one matrix, and much larger ones
+        return jax.lax.map(lambda X: large_lu_inverse(X, cuts=CUTS)[0], X)
     return _kernels.KERNELS[kernel](X, with_factors=False)[0]
 
 

@@ -1,0 +1,80 @@
+"""LU by panels of one large matrix: how it is cut, at sizes that users have, and where the table gives it a matrix."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _accuracy import CUTS, lapack_ratios
+
+import jaxinv
+from jaxinv import _kernels
+from jaxinv._lapack import ENTRIES_OF_MANY_THREADS
+from jaxinv._large_lu import Cuts, cuts_for, large_lu_inverse
+
+
+@pytest.mark.parametrize("n", [512, 513, 640, 900, 1000, 1024, 1025, 1499, 2048, 3001, 4096])
+def test_cuts_fit_the_matrix_and_keep_lapack_in_one_thread(n):
+    cuts = cuts_for(n)
+    assert n <= cuts.n <= 1.05 * n
+    assert cuts.heights[0] == cuts.n
+    for k in range(cuts.panels):
+        height = cuts.heights[k * len(cuts.heights) // cuts.panels]
+        assert cuts.n - k * cuts.width <= height
+        strips = cuts.strips_at(height)
+        assert cuts.width % strips == 0
+        assert height * cuts.width // strips < ENTRIES_OF_MANY_THREADS
+
+
+# The first is cut into strips of which the pieces of rows do not fit n, the second has one panel.
+@pytest.mark.parametrize(
+    ("n", "cuts"), [(520, None), (950, None), (33, CUTS), (7, Cuts(1, 7, 1)), (31, Cuts(2, 16, 4))]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_inverse_and_factors(n, cuts, dtype):
+    X = np.random.default_rng(n).standard_normal((n, n)).astype(dtype)
+    if n == 520:  # rows are exchanged over all of it
+        X = X[::-1] + 40 * np.eye(n, dtype=dtype)[np.random.default_rng(0).permutation(n)]
+    Y, factors = jax.jit(partial(large_lu_inverse, with_factors=True, cuts=cuts))(jnp.asarray(X))
+    assert max(ratio.max() for ratio in lapack_ratios(X[None], np.asarray(Y)[None])) <= 2
+    sign, logabsdet = np.linalg.slogdet(X.astype(np.float64))
+    assert np.prod(np.sign(factors)) == sign
+    np.testing.assert_allclose(np.sum(np.log(np.abs(np.asarray(factors, np.float64)))), logabsdet, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [512, 600])
+def test_one_device_takes_it_with_its_derivatives(n, monkeypatch):
+    """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    rng = np.random.default_rng(n)
+    X, G = (jnp.asarray(rng.standard_normal((1, n, n)), jnp.float32) for _ in range(2))
+    f = jax.jit(lambda X, G: (jax.vjp(jaxinv.inv, X), jax.jvp(jaxinv.inv, (X,), (G,)), jaxinv.inv_logdet(X)))
+    assert "lapack_strsm" in (text := f.lower(X, G).compile().as_text())
+    assert f"f32[{n},{n}]" + "{0,1}" not in text.split("lapack_sgetrf")[1][:200]  # LAPACK factorises no whole matrix
+    (Y, pullback), (_, dY), (Y_too, sign, logabsdet) = f(X, G)
+    exact = np.linalg.inv(np.asarray(X, np.float64))
+    scale = np.abs(exact).max()
+    for got, want in ((Y, exact), (Y_too, exact), (dY, -exact @ np.asarray(G) @ exact)):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-3 * np.abs(want).max() * max(1, scale))
+    Y_T = exact.swapaxes(-1, -2)
+    np.testing.assert_allclose(pullback(G)[0], -Y_T @ np.asarray(G) @ Y_T, rtol=0, atol=1e-3 * np.abs(dY).max() * scale)
+    np.testing.assert_allclose((sign[0], logabsdet[0]), np.linalg.slogdet(np.asarray(X[0], np.float64)), rtol=1e-5)
+
+
+def test_the_table_gives_it_single_real_matrices():
+    name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu")
+    assert [name(n) for n in (511, 512, 4096, 4097)] == ["batched LU", "large LU", "large LU", "batched LU"]
+    assert [name(n, "float64") for n in (2047, 2048)] == ["batched LU", "large LU"]
+    assert {name(2048, "complex64"), name(2048, "complex128")} == {"batched LU"}
+    assert name(1024, batch=2) != "large LU"
+
+
+def test_nan_and_singular_are_not_finite():
+    inverse = jax.jit(partial(large_lu_inverse, cuts=CUTS))
+    clean = np.random.default_rng(0).standard_normal((33, 33))
+    for change in (lambda X: X.__setitem__((20, 20), np.nan), lambda X: X.__setitem__(5, 0), lambda X: X.fill(0)):
+        X = clean.copy()
+        change(X)
+        assert not np.isfinite(inverse(jnp.asarray(X))[0]).all()
+    assert np.isfinite(inverse(jnp.asarray(clean))[0]).all()
