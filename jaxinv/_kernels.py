@@ -46,7 +46,7 @@ PANEL_FROM_BATCH = 2.0  # n^2
 BLOCKED_FROM_TO = (32, 256)
 # Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
 BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
-# One matrix: n = 512 3.0 against LAPACK's 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
+# One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
 # with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
 # n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512, "float64": 2048}

@@ -53,7 +53,8 @@ class Cuts(NamedTuple):
     width: int  # of a panel
     strips: int  # of the highest panel
     strip_entries: int = ENTRIES_OF_MANY_THREADS  # fewer in each strip
-    # Rows of the blocks on the diagonal of a panel that are inverted. Errors grow with those of L: 1.5 times with 128.
+    # Rows of the blocks on the diagonal of a panel that are inverted. Errors grow with those of L (1.5 times with 128),
+    # not with those of U.
     block_of_L: int = 32
     block_of_U: int = 64
     piece: int = 128  # rows: n = 640 6.5 ms with 128 and 7.1 with 256, larger n are even
@@ -80,7 +81,8 @@ def cuts_for(n: int) -> Cuts:
     width = -(-n // panels)
     fewest = next((s for s in range(1, width) if n * -(-width // s) < ENTRIES_OF_MANY_THREADS), width)
     strips = min(range(fewest, 2 * fewest), key=lambda s: -width % s)
-    return Cuts(panels, width + -width % strips, strips)
+    width += -width % strips
+    return Cuts(panels, width, strips, block_of_U=-(-width // 2))
 
 
 def large_lu_inverse(X: Array, with_factors: bool = False, cuts: Cuts | None = None) -> tuple[Array, ...]:
