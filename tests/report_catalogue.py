@@ -11,7 +11,7 @@ import sys
 
 import jax
 import numpy as np
-from _accuracy import CASES, Measured, lapack_ratios
+from _accuracy import CASES, Measured, lapack_ratios, norm
 from _matrices import MATRICES
 from test_structured_kernels import DEFINITE, TRIANGULAR, hard, inverse
 
@@ -30,9 +30,10 @@ def report():
                 worst[case[0], figure] = max(worst.get((case[0], figure), (0.0, "")), (float(value), where))
     for kernel, n in TRIANGULAR + DEFINITE:
         for name, A in hard(kernel, n, np.random.default_rng(n)):
-            left, right = (float(r.max()) for r in lapack_ratios(A, np.asarray(inverse(kernel, A))))
+            Y = np.asarray(inverse(kernel, A))
+            left, right = (float(r.max()) for r in lapack_ratios(A, Y))
             where = f"n = {n}, float32, {name}"
-            for figure, value in (("ratio", left), ("right", right)):
+            for figure, value in (("ratio", left), ("right", right), ("error", error(A, Y))):
                 worst[kernel, figure] = max(worst.get((kernel, figure), (0.0, "")), (value, where))
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -47,6 +48,15 @@ def figures(measured, name):
     invertible = measured.is_invertible(name).all()
     ratios = {"ratio": left, "right": right} if invertible else {"either": min(left, right)}
     return ratios | ({"error": measured.error(name)} if measured.has_exact_inverse else {})
+
+
+def error(A, Y):
+    """The largest of float32 matrices, against inverses in float64; of condition numbers that these resolve."""
+    wide = A.astype(np.float64)
+    exact = np.linalg.inv(wide)
+    n, cond = A.shape[-1], norm(wide) * norm(exact)
+    errors = norm(Y - exact) / norm(exact) / (n * np.finfo(np.float32).eps * cond)
+    return float(np.max(errors, where=cond < 1e7, initial=0))
 
 
 if __name__ == "__main__":
