@@ -97,9 +97,18 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
 
 
 @pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])
-@pytest.mark.parametrize(("n", "batch"), [(4, 3), (5, 3), (16, 3), (16, _kernels.SUMS_FROM_BATCH), (17, 3)])
-def test_product_kernels_agree_with_numpy(n, batch, ops):
-    operands = np.random.default_rng(n).standard_normal((2, batch, n, n))
+@pytest.mark.parametrize(
+    ("n", "batch", "dtype"),
+    [
+        *((n, 3, float) for n in (4, 5, 16, 17)),
+        *((16, _kernels.SUMS_FROM_BATCH, float), (_kernels.TRANSPOSED_ONE_FROM, None, float)),
+        *((4, 3, complex), (17, 3, complex), (_kernels.COMPLEX_IN_PARTS_FROM, 3, complex)),
+    ],
+)
+def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
+    rng = np.random.default_rng(n)
+    shape = (2, n, n) if batch is None else (2, batch, n, n)
+    operands = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if dtype is complex else 0)
     which = (0, 1, 0)
     A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
     kernel = jax.jit(partial(_kernels.product_kernel, ops=ops, which=which, precision=None))
