@@ -1,6 +1,7 @@
 """Calls of LAPACK: over a batch, where that is safe, and in one thread, where others compute beside them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -61,3 +62,8 @@ def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bo
         return lax.linalg.triangular_solve(T, E, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
 
     return jnp.moveaxis(lax.map(solve, identity), 0, -2).reshape(*batch, n, groups * columns)[..., :n]
+
+
+def triangular_inverses_in_one_thread(lower: bool, X: Array) -> Array:
+    """The inverse of each triangular matrix of X, each in the thread that calls."""
+    return over_batch(partial(triangular_inverse_in_one_thread, lower=lower), X)

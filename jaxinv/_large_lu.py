@@ -26,7 +26,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxinv._fused import materialised
-from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, over_batch, triangular_inverse_in_one_thread
+from jaxinv._lapack import (
+    ENTRIES_OF_MANY_THREADS,
+    triangular_inverse_in_one_thread,
+    triangular_inverses_in_one_thread,
+)
 from jaxinv._panels import loop
 from jaxinv._triangular import (
     diagonal_blocks,
@@ -121,7 +125,7 @@ def _eliminate(cuts, k, state):
     above = lax.dynamic_slice(W, (at, np.int32(0)), (K, n))  # the only rows that go to others below
     pivot_rows = jnp.where(of_panel, (column == at + row[:K]).astype(W.dtype), W[at + row_of[:K]])
     blocks = even_blocks(K, cuts.block_of_L)
-    over = _inverses(True, with_unit_diagonal(diagonal_blocks(LU[:K], blocks)))
+    over = triangular_inverses_in_one_thread(True, with_unit_diagonal(diagonal_blocks(LU[:K], blocks)))
     R = substituted(LU[:K], over, True, blocks, pivot_rows)
     L = _down(jnp.where(row < K, 0, LU), at)
     place = jnp.arange(n, dtype=jnp.int32)
@@ -189,7 +193,7 @@ def _back_substituted(cuts, W, T, order):
     Z = materialised(jnp.where(is_in_Z, jnp.take(W, place_of, axis=1, mode="clip"), 0))
     blocks = even_blocks(K, cuts.block_of_U)
     identity = jnp.zeros_like(T) + jnp.eye(K, dtype=T.dtype)[None]
-    over = substituted(T, _inverses(False, diagonal_blocks(T, blocks)), False, blocks, identity)
+    over = substituted(T, triangular_inverses_in_one_thread(False, diagonal_blocks(T, blocks)), False, blocks, identity)
     for k in reversed(range(cuts.panels)):
         at = k * K
         Y = matmul(over[k], Z[at : at + K])
@@ -203,10 +207,6 @@ def _factors(T, order):
     inversions = jnp.sum(jnp.tril(order[:, None] < order[None, :]), dtype=jnp.int32)
     pivots = jnp.diagonal(T, axis1=-2, axis2=-1).reshape(-1)
     return jnp.where(jnp.arange(len(pivots)) == 0, 1 - 2 * (inversions % 2), 1).astype(pivots.dtype) * pivots
-
-
-def _inverses(lower, D):
-    return over_batch(partial(triangular_inverse_in_one_thread, lower=lower), D)
 
 
 def _up(A, at):

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from jaxinv._cholesky import cholesky_inverse, inverse_factor_in_one_thread, library_inverse_factor
 from jaxinv._fused import map_at_once, map_matrices
-from jaxinv._lapack import over_batch, triangular_inverse_in_one_thread
+from jaxinv._lapack import over_batch, triangular_inverses_in_one_thread
 from jaxinv._small_structured import small_inverse_factor, small_positive_definite, small_triangular
 from jaxinv._triangular import blocked_triangular, solved_triangular
 
@@ -96,16 +96,12 @@ def _by_library(lower, X):
     return over_batch(partial(solved_triangular, lower), X)
 
 
-def _in_one_thread(lower, X):
-    return over_batch(partial(triangular_inverse_in_one_thread, lower=lower), X)
-
-
 def _by_blocks(form, lower, X):
     small: dict[str, tuple[int, Callable[[Array], Array]]] = {
         "fused blocks": (_fused_up_to(X.dtype), lambda X: small_triangular(map_matrices, lower, X)[0]),
         "elementwise blocks": (_elementwise_up_to(X.dtype), lambda X: small_triangular(map_at_once, lower, X)[0]),
         "library blocks": (LIBRARY_BLOCK, partial(_by_library, lower)),
-        "single-thread blocks": (LIBRARY_BLOCK, partial(_in_one_thread, lower)),
+        "single-thread blocks": (LIBRARY_BLOCK, partial(triangular_inverses_in_one_thread, lower)),
     }
     largest, inverses = small[form]
     return blocked_triangular(inverses, largest, lower, X)

@@ -27,7 +27,7 @@ def test_cuts_fit_the_matrix_and_keep_lapack_in_one_thread(n):
         assert height * cuts.width // strips < ENTRIES_OF_MANY_THREADS
 
 
-# The first is cut into strips of which the pieces of rows do not fit n, the second has one panel.
+# The pieces of rows of the third overlap; the fourth has one panel.
 @pytest.mark.parametrize(
     ("n", "cuts"), [(520, None), (950, None), (33, CUTS), (7, Cuts(1, 7, 1)), (31, Cuts(2, 16, 4))]
 )
