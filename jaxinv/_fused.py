@@ -25,15 +25,18 @@ from jax import Array, lax
 
 from jaxinv._scalars import numbers, parts
 
-# Matrices a chunk, at most: AMD EPYC 9004 (2 cores, AVX-512), 2026-11-24: 4096 .. 16384 are even at n = 5 .. 8.
+# Measured on AMD EPYC 9004 (2 cores, AVX-512), 2026-11-25.
+# Matrices a chunk, at most: 4096 .. 16384 are even at n = 4 .. 8.
 CHUNK = 8192
-# A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards.
+# A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards;
+# on one device, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
 LANES = 64
-LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
+LANES_OF_SEVERAL = LANES_OF_ONE_DEVICE = 8  # where the batch has more axes than one, which may all be sharded
 # An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
 SHORTEST_AXIS = 16
-# Smaller matrices are faster in one pass: n = 3 8 against 18 ns.
-CHUNKED_FROM = 5
+# Smaller matrices are faster in one pass, n = 3 7 against 12 ns, although its vectors are as large as the result: where
+# the allocator gives such memory back after each call, its pages are new in the next (n = 4: 11 ns, or 25 to 40).
+CHUNKED_FROM = 4
 PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
 
 
@@ -92,7 +95,8 @@ map_at_once = partial(map_matrices, at_once=True)
 def lanes(batch: Sequence[int]) -> tuple[int, int, int]:
     """The longest axis of a batch, the places on it from which a chunk comes, and the matrices at each."""
     axis = max(range(len(batch)), key=lambda k: (batch[k], k))
-    count = math.gcd(batch[axis], LANES if len(batch) == 1 else LANES_OF_SEVERAL)
+    most = LANES_OF_ONE_DEVICE if jax.device_count() == 1 else LANES if len(batch) == 1 else LANES_OF_SEVERAL
+    count = math.gcd(batch[axis], most)
     return axis, count, batch[axis] // count
 
 

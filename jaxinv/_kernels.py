@@ -58,9 +58,10 @@ SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
 # 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
-# Of one float64 matrix too, for one more matrix of memory: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31,
-# n = 2048 212 against 255. Float32 gains 0 to 15 %.
+# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31, n = 2048 212
+# against 255; float32 gains 0 to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24, n = 2048 220.
 TRANSPOSED_ONE_FROM = 200
+HALVES_FROM = 512
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
 # 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
 COMPLEX_IN_PARTS_FROM = 32
@@ -202,6 +203,11 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
             "NNN", [(transposed if op == "T" else operands)[i] for op, i in zip(ops, which, strict=True)], precision
         )
 
+    def by_matmul_of_halves(*operands):
+        A, B, C = (operands[i] for i in which)
+        BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
+        return _matmul_of_copies(ops[0], A, BC, precision)
+
     def by_matmul_of_parts(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
 
@@ -210,7 +216,7 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     is_sum = _at_most(n, UNROLLED_UP_TO) or (
         _at_most(n, SUMS_ON_CPU) and not _at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
     )
-    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch or is_large else by_matmul
+    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
     if jnp.iscomplexobj(operands[0]) and not _at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
     elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
@@ -223,6 +229,15 @@ def matmul_product(
     """op(A) (op(B) op(C)) by two matrix products."""
     A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
     return matmul(A, matmul(B, C, precision=precision), precision=precision)
+
+
+def _matmul_of_copies(op, A, B, precision):
+    """op(A) B, with a transposed A copied first, in halves if it is large."""
+    if op == "N":
+        return jnp.matmul(A, B, precision=precision)
+    n = A.shape[-1]
+    columns = [A] if _at_most(n, HALVES_FROM - 1) else [A[:, : n // 2], A[:, n // 2 :]]
+    return jnp.concatenate([jnp.matmul(materialised(Z.mT), B, precision=precision) for Z in columns])
 
 
 def _matmul_of_parts(A, B, precision):
