@@ -37,10 +37,12 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4. From n = 33 on a panel has more
-# entries than LLVM vectorises; at n = 32 blocks are even, and steadier.
-PANEL_UP_TO = 31
-# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24.
-PANEL_FROM_BATCH = 2.0  # n^2
+# entries than LLVM vectorises; at n = 32 blocks are even, and steadier. complex64: n = 8 0.51 against 1.7 us, n = 12 1.1
+# against 2.8, n = 18 2.9 against 6.4, n = 20 even; complex128: n = 8 even, n = 16 8.3 against 6.4.
+PANEL_UP_TO = {"float32": 31, "float64": 31, "complex64": 18}
+# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24; complex64 at 300 of
+# n = 8, 900 of 12, 1800 of 16.
+PANEL_FROM_BATCH = {"float32": 2, "float64": 2, "complex64": 8}  # n^2
 # n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
 # alike, n = 384 and 512 are slower. Complex products are slow.
 BLOCKED_FROM_TO = (32, 256)
@@ -75,17 +77,17 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         return structured_kernel_name(n, batch, dtype, platform, structure)
     if n == 1:
         return "reciprocal"
-    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    name, is_complex = jnp.dtype(dtype).name, jnp.issubdtype(dtype, jnp.complexfloating)
     is_unrolled = _at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
     if platform != "cpu":
         return "elementwise LU" if is_unrolled else "batched LU"
     if is_unrolled and not _at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
         return "fused LU"
     if (
-        not (is_complex or is_unrolled)
-        and _at_most(n, PANEL_UP_TO)
+        not is_unrolled
+        and _at_most(n, PANEL_UP_TO.get(name, 0))
         and isinstance(batch, int)
-        and batch >= PANEL_FROM_BATCH * n**2
+        and batch >= PANEL_FROM_BATCH[name] * n**2
     ):
         return "panel LU"
     if (
@@ -96,7 +98,7 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         and batch >= BLOCKED_FROM_BATCH / n
     ):
         return "blocked LU"
-    if batch == 1 and isinstance(n, int) and LARGE_FROM.get(jnp.dtype(dtype).name, n + 1) <= n <= LARGE_UP_TO:
+    if batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 

@@ -21,16 +21,20 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxinv._fused import batch_axes, in_chunks, lanes, many, materialised, one_loop
-from jaxinv._scalars import pivot_size
+from jaxinv._scalars import Pair, numbers, parts, pivot_size, quotient, reciprocal, select
 from jaxinv._triangular import padded
 
 # Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
 # in a loop, here n w + w + 1.
 WIDTHS = (4, 3)
 WIDTH_3_FROM = 25
+# Complex entries are two arrays: n = 8 508 ns with 2 and 573 with 4, n = 12 1.13 us and with 3 1.07, n = 16 2.2 and 2.7.
+WIDTH_COMPLEX = 2
 # Matrices that lie together: two AVX2 vectors of float32.
 TILE = 16
 # Bytes of a chunk of the batch: the L2 caches of two cores.
@@ -65,54 +69,91 @@ def _inverse_of_chunk(with_factors, X):
             one = jax.vmap(one)
         return one(X)
     *chunk, n, _ = X.shape
-    width = 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
+    width = panel_width(n, X.dtype)
     X = padded(X, n + -n % width)
     step = X.shape[1]
     tile = TILE if step % TILE == 0 else step
-    Z = materialised(X.reshape(-1, tile, *X.shape[-2:]).transpose(0, 2, 3, 1))
-    LU, p, pivots = _factorise(Z, width)
-    Y = materialised(_back_substitute(LU, p)).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n]
-    return (Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]) if with_factors else (Y,)
+    tiles = _each(lambda X: materialised(X.reshape(-1, tile, *X.shape[-2:]).transpose(0, 2, 3, 1)))
+    LU, p, pivots = _factorise(tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X), width)
+    Y = _each(materialised)(_back_substitute(LU, p))
+    Y = _joined(Y).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n]
+    if not with_factors:
+        return (Y,)
+    return Y, _factors(p, _joined(pivots)).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
+
+
+def panel_width(n: int, dtype: DTypeLike) -> int:
+    """Columns a panel."""
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return WIDTH_COMPLEX
+    return 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
+
+
+def _each(f):
+    """`f` of an array, or of both parts of a pair."""
+    return partial(jax.tree.map, f)
+
+
+def _at(Z, index):
+    return _each(lambda part: part[index])(Z)
+
+
+def _where(which, Z):
+    return _each(lambda part: jnp.where(which, part, 0))(Z)
+
+
+def _joined(Z):
+    return lax.complex(*Z) if isinstance(Z, Pair) else Z
 
 
 def _factorise(Z, width):
     """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; the order; the pivots.
 
-    Where a pivot is zero, the pivots after it are nan, and U is nan where it has been taken before too.
+    Of complex matrices all but the order are pairs. Where a pivot is zero, the pivots after it are nan, and U is nan
+    where it has been taken before too.
     """
-    n = Z.shape[1]
-    p = taken_at = jnp.full_like(Z[:, :, 0], n, jnp.uint32)
+    is_complex = isinstance(Z, Pair)
+    shape = jax.tree.leaves(Z)[0].shape
+    n = shape[1]
+    p = taken_at = jnp.full_like(jax.tree.leaves(Z)[0][:, :, 0], n, jnp.uint32)
     row = lax.broadcasted_iota(jnp.uint32, p.shape, 1)
     taken = (jnp.zeros_like(p[:, 0]),) * -(-n // WORD)
 
     def step(panel, state):
         Z, p, pivots, taken_at, taken = state
         k = many(panel, n // width) * width
-        N = lax.dynamic_slice_in_dim(Z, k, width, axis=2)
-        panel_entries = [N[:, i, c] for i in range(n) for c in range(width)]
+        N = _each(lambda Z: lax.dynamic_slice_in_dim(Z, k, width, axis=2))(Z)
+        panel_entries = parts(_at(N, np.s_[:, i, c]) for i in range(n) for c in range(width))
         places = [jnp.zeros_like(taken[0])] * width  # of results
-        out = one_loop(partial(_eliminate, n, width), *panel_entries, *places, *taken)
-        entries, rows, taken = out[: n * width], out[n * width : -len(taken)], out[-len(taken) :]
-        N = jnp.stack(entries, axis=1).reshape(N.shape)
+        out = one_loop(partial(_eliminate, n, width, is_complex), *panel_entries, *places, *taken)
+        entries = numbers(out[: len(panel_entries)], of_complex=is_complex)
+        rows, taken = out[len(panel_entries) : -len(taken)], out[-len(taken) :]
+        N = _each(lambda *entries: jnp.stack(entries, axis=1).reshape(shape[0], n, width, -1))(*entries)
         p_panel = jnp.stack(rows, axis=1)
-        R = materialised(_rows(Z, p_panel))
+        R = _each(lambda Z: materialised(_rows(Z, p_panel)))(Z)
         for c in range(width):
             taken_at = jnp.where(rows[c][:, None] == row, (k + c).astype(jnp.uint32), taken_at)
         for c in range(width):
-            M = jnp.where(taken_at > (k + c).astype(jnp.uint32), N[:, :, c], 0)
-            Z = Z + M[:, :, None] * R[:, c, None]
-        in_panel = [p_panel, jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1)]
+            M = _where(taken_at > (k + c).astype(jnp.uint32), _at(N, np.s_[:, :, c]))
+            Z = Z + _at(M, np.s_[:, :, None]) * _at(R, np.s_[:, c, None])
+        panel_pivots = _each(lambda N: jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1))(N)
         p, pivots = (
-            lax.dynamic_update_slice_in_dim(old, new, k, axis=1) for old, new in zip((p, pivots), in_panel, strict=True)
+            _each(lambda old, new: lax.dynamic_update_slice_in_dim(old, new, k, axis=1))(old, new)
+            for old, new in ((p, p_panel), (pivots, panel_pivots))
         )
-        return lax.dynamic_update_slice_in_dim(Z, N, k, axis=2), p, pivots, taken_at, tuple(taken)
+        Z = _each(lambda Z, N: lax.dynamic_update_slice_in_dim(Z, N, k, axis=2))(Z, N)
+        return Z, p, pivots, taken_at, tuple(taken)
 
-    start = (Z, p, jnp.zeros_like(Z[:, 0]), taken_at, taken)
+    start = (Z, p, _each(lambda Z: jnp.zeros_like(Z[:, 0]))(Z), taken_at, taken)
     Z, p, pivots, _, _ = lax.fori_loop(0, n // width, step, start)
-    in_order = Z[:, :1]
-    for i in range(1, n):
-        in_order = jnp.where(p[:, :, None] == i, Z[:, i, None], in_order)
-    return materialised(in_order), p, pivots
+
+    def in_order(Z):
+        ordered = Z[:, :1]
+        for i in range(1, n):
+            ordered = jnp.where(p[:, :, None] == i, Z[:, i, None], ordered)
+        return materialised(ordered)
+
+    return _each(in_order)(Z), p, pivots
 
 
 def _rows(Z, p):
@@ -128,10 +169,12 @@ def _row(Z, q):
     return R
 
 
-def _eliminate(n, width, *scalars):
+def _eliminate(n, width, is_complex, *scalars):
     """Eliminate a panel: its entries by rows, its pivot rows (found here) and the words of rows taken before."""
-    a = [list(scalars[i * width : (i + 1) * width]) for i in range(n)]
-    taken = list(scalars[(n + 1) * width :])
+    size = n * width * (1 + is_complex)
+    entries = numbers(scalars[:size], of_complex=is_complex)
+    a = [entries[i * width : (i + 1) * width] for i in range(n)]
+    taken = list(scalars[size + width :])
     integer = lambda value: lax.full_like(taken[0], value)
     p = []
     for c in range(width):
@@ -144,35 +187,43 @@ def _eliminate(n, width, *scalars):
         is_q = [q == integer(i) for i in range(n)]
         pivot_row = a[0]
         for i in range(1, n):
-            pivot_row = [lax.select(is_q[i], x, r) for x, r in zip(a[i], pivot_row, strict=True)]
+            pivot_row = [select(is_q[i], x, r) for x, r in zip(a[i], pivot_row, strict=True)]
+        over_pivot = reciprocal(pivot_row[c])
         for i in range(n):
-            multiple = a[i][c] / pivot_row[c]
+            multiple = quotient(a[i][c], pivot_row[c], over_pivot)
             cleared = [x - multiple * r for x, r in zip(a[i], pivot_row, strict=True)]
             cleared[c] = -multiple
             below = is_left[i] & ~is_q[i]
-            a[i] = [lax.select(below, new, old) for new, old in zip(cleared, a[i], strict=True)]
+            a[i] = [select(below, new, old) for new, old in zip(cleared, a[i], strict=True)]
             bit = lax.select(is_q[i], integer(1 << i % WORD), integer(0))
             taken[i // WORD] = taken[i // WORD] | bit
         p.append(q)
-    return *(x for row in a for x in row), *p, *taken
+    return *parts(x for row in a for x in row), *p, *taken
 
 
 def _back_substitute(LU, p):
     """Y from U Y = L^-1 P, with the diagonal and the upper triangle of U in `LU`, below it L^-1."""
-    n = LU.shape[1]
-    column = lax.broadcasted_iota(jnp.uint32, LU[:, 0].shape, 1)
+    n = p.shape[1]
+    column = lax.broadcasted_iota(jnp.uint32, p.shape, 1)
+    real = parts([LU])
     rows: list = []
     for k in reversed(range(n)):
-        y = jnp.where(column < k, LU[:, k], (column == k).astype(LU.dtype))
+        unit = (column == k).astype(real[0].dtype)
+        y = [jnp.where(column < k, Z[:, k], one) for Z, one in zip(real, (unit, 0 * unit), strict=False)]
+        (y,) = numbers(y, of_complex=isinstance(LU, Pair))
         for l, Y_l in zip(range(n - 1, k, -1), rows, strict=True):
-            y = y - LU[:, k, l, None] * Y_l
-        rows.append(materialised(y / LU[:, k, k, None]))
-    Y = jnp.stack(rows[::-1], axis=1)
-    column = column[:, None]
-    in_order = jnp.zeros_like(Y)
-    for l in range(n):
-        in_order = jnp.where(p[:, l, None, None] == column, Y[:, :, l, None], in_order)
-    return in_order
+            y = y - _at(LU, np.s_[:, k, l, None]) * Y_l
+        pivot = _at(LU, np.s_[:, k, k, None])
+        rows.append(_each(materialised)(quotient(y, pivot, reciprocal(pivot))))
+
+    def in_order(*rows):
+        Y = jnp.stack(rows[::-1], axis=1)
+        ordered = jnp.zeros_like(Y)
+        for l in range(n):
+            ordered = jnp.where(p[:, l, None, None] == column[:, None], Y[:, :, l, None], ordered)
+        return ordered
+
+    return _each(in_order)(*rows)
 
 
 def _factors(p, pivots):

@@ -84,13 +84,15 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
         monkeypatch.setattr(*limit)
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
     lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
-    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 31, 32, 256, 257)]
+    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 18, 19, 31, 32, 256, 257)]
     fused, panel, blocked = "fused LU", "panel LU", "blocked LU"
-    assert kernels("float32") == ["reciprocal", *[fused] * 6, panel, panel, blocked, blocked, lapack]
-    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[lapack] * 7]
+    assert kernels("float32") == ["reciprocal", *[fused] * 6, *[panel] * 4, blocked, blocked, lapack]
+    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[panel] * 4, *[lapack] * 5]
+    assert kernels("complex128") == ["reciprocal", *[fused] * 4, *[lapack] * 9]
     from_batch = 160 if _kernels.LAPACK_BATCH_IS_SERIAL else 80
     assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(10, batch, "float32") for batch in (1, 199, 200)] == ["batched LU", lapack, panel]
+    assert [name(10, batch, "complex64") for batch in (1, 799, 800)] == ["batched LU", lapack, panel]
     from_batch = 40 if _kernels.LAPACK_BATCH_IS_SERIAL else 5
     assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
     assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
