@@ -76,7 +76,7 @@ def _inverse_of_chunk(with_factors, X):
     tiles = _each(lambda X: materialised(X.reshape(-1, tile, *X.shape[-2:]).transpose(0, 2, 3, 1)))
     LU, p, pivots = _factorise(tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X), width)
     Y = _each(materialised)(_back_substitute(LU, p))
-    Y = _joined(Y).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n]
+    Y = materialised(_joined(Y).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n])  # or products would gather it
     if not with_factors:
         return (Y,)
     return Y, _factors(p, _joined(pivots)).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
