@@ -37,7 +37,7 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4. From n = 33 on a panel has more
-# entries than LLVM vectorises; at n = 32 blocks are even, and steadier. complex64: n = 8 0.51 against 1.7 us, n = 12 1.1
+# entries than LLVM vectorises; at n = 32 blocks are even, and steadier. complex64: n = 8 0.5 against 1.7 us, n = 12 1.1
 # against 2.8, n = 18 2.9 against 6.4, n = 20 even; complex128: n = 8 even, n = 16 8.3 against 6.4.
 PANEL_UP_TO = {"float32": 31, "float64": 31, "complex64": 18}
 # It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24; complex64 at 300 of

@@ -33,7 +33,7 @@ from jaxinv._triangular import padded
 # in a loop, here n w + w + 1.
 WIDTHS = (4, 3)
 WIDTH_3_FROM = 25
-# Complex entries are two arrays: n = 8 508 ns with 2 and 573 with 4, n = 12 1.13 us and with 3 1.07, n = 16 2.2 and 2.7.
+# Complex entries are two arrays: n = 8 508 ns with 2 and 573 with 4, n = 12 1.13 us and 1.07 with 3, n = 16 2.2, 2.7.
 WIDTH_COMPLEX = 2
 # Matrices that lie together: two AVX2 vectors of float32.
 TILE = 16
