@@ -44,7 +44,7 @@ PANEL_UP_TO = {"float32": 31, "float64": 31, "complex64": 18}
 # n = 8, 900 of 12, 1800 of 16.
 PANEL_FROM_BATCH = {"float32": 2, "float64": 2, "complex64": 8}  # n^2
 # n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
-# alike, n = 384 and 512 are slower. Complex products are slow.
+# alike, n = 384 and 512 are slower. Not tried for complex ones.
 BLOCKED_FROM_TO = (32, 256)
 # Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
 BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n

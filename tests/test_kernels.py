@@ -65,6 +65,15 @@ def test_chunks_cover_the_batch(kernel, batch):
     np.testing.assert_allclose(np.asarray(inverse(kernel, A)), np.linalg.inv(A), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("batch", [(_fused.CHUNK + 8,), (_fused.CHUNK + 1,), (5, 2049)], ids=str)
+def test_chunks_on_one_device_equal_numpy(monkeypatch, batch):
+    """Where axes are merged and a chunk comes from fewer places than on several devices."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    X = np.random.default_rng(0).uniform(-1, 1, (*batch, 4, 4)) + 8 * np.eye(4)
+    (Y,) = jax.jit(lambda X: _kernels.KERNELS["fused LU"](X, False))(X)
+    np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
 @pytest.mark.parametrize("batch", [(2,), (7,), (5, 27)], ids=str)
 def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, batch, chunk_bytes):
@@ -104,6 +113,7 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     [
         *((n, 3, float) for n in (4, 5, 16, 17)),
         *((16, _kernels.SUMS_FROM_BATCH, float), (_kernels.TRANSPOSED_ONE_FROM, None, float)),
+        (_kernels.HALVES_FROM + 1, None, float),
         *((4, 3, complex), (17, 3, complex), (_kernels.COMPLEX_IN_PARTS_FROM, 3, complex)),
     ],
 )
