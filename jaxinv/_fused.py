@@ -28,10 +28,11 @@ from jaxinv._scalars import numbers, parts
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), 2026-11-25.
 # Matrices a chunk, at most: 4096 .. 16384 are even at n = 4 .. 8.
 CHUNK = 8192
-# A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards;
-# on one device, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
+# A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards.
 LANES = 64
-LANES_OF_SEVERAL = LANES_OF_ONE_DEVICE = 8  # where the batch has more axes than one, which may all be sharded
+LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
+# Of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
+LANES_OF_ONE_DEVICE = 8
 # An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
 SHORTEST_AXIS = 16
 # Smaller matrices are faster in one pass, n = 3 7 against 12 ns, although its vectors are as large as the result: where

@@ -1,24 +1,23 @@
-"""Which kernel computes an inverse or a product: chosen by platform, dtype, n and batch.
+"""Which kernel computes an inverse: chosen by platform, dtype, n and batch.
 
 Kernels are functions of validated arrays (..., n, n) that know no derivative. They are chosen at lowering, where the
 whole batch is visible under any nesting of `vmap`. `kernel_name` is the table, with the reasons beside its limits.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from jaxinv._blocked_lu import blocked_lu_inverse
-from jaxinv._fused import map_at_once, map_matrices, materialised
+from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._large_lu import large_lu_inverse
+from jaxinv._lowering import at_most, on_shards
 from jaxinv._lu import lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._structure import projection
@@ -53,22 +52,6 @@ BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
 # n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512, "float64": 2048}
 LARGE_UP_TO = 4096
-# Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
-SUMS_ON_CPU = 16
-# Fewer matrices, of n = 9 .. 16: for ten of n = 12 98 us as sums, 27 as dots.
-SUMS_FROM_BATCH = 64
-# Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
-# 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
-TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
-# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31, n = 2048 212
-# against 255; float32 gains 0 to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24, n = 2048 220.
-TRANSPOSED_ONE_FROM = 200
-HALVES_FROM = 512
-# Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
-# 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
-COMPLEX_IN_PARTS_FROM = 32
-# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
-RECOMPUTED_UP_TO = 4
 
 
 def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general") -> str:
@@ -78,14 +61,14 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
     if n == 1:
         return "reciprocal"
     name, is_complex = jnp.dtype(dtype).name, jnp.issubdtype(dtype, jnp.complexfloating)
-    is_unrolled = _at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
+    is_unrolled = at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
     if platform != "cpu":
         return "elementwise LU" if is_unrolled else "batched LU"
-    if is_unrolled and not _at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
+    if is_unrolled and not at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
         return "fused LU"
     if (
         not is_unrolled
-        and _at_most(n, PANEL_UP_TO.get(name, 0))
+        and at_most(n, PANEL_UP_TO.get(name, 0))
         and isinstance(batch, int)
         and batch >= PANEL_FROM_BATCH[name] * n**2
     ):
@@ -101,10 +84,6 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
     if batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
-
-
-def _at_most(size, limit):
-    return isinstance(size, int) and size <= limit
 
 
 def inverse_kernel(X: Array, structure: str = "general") -> Array:
@@ -131,7 +110,7 @@ def _inverse_kernel(X, structure, with_factors):
         return kernel
 
     drop = (0, 1)[: 1 + with_factors]  # axes that the results lack
-    return _on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X, drop=drop)
+    return on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X, drop=drop)
 
 
 def _reciprocal(X, with_factors):
@@ -183,89 +162,3 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "elementwise LU": partial(_unrolled, map_at_once),
     **STRUCTURED_KERNELS,
 }
-
-
-def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
-    """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
-    n = operands[0].shape[-1]
-    if 0 in operands[0].shape:
-        return operands[0]
-
-    def by_sums(*operands):
-        A, B, C = (operands[i] for i in which)
-        BC = _sum_of_outer_products(ops[1:], B, C)
-        return _sum_of_outer_products(ops[0] + "N", A, BC if _at_most(n, RECOMPUTED_UP_TO) else materialised(BC))
-
-    def by_matmul(*operands):
-        return matmul_product(ops, [operands[i] for i in which], precision)
-
-    def by_matmul_of_copies(*operands):
-        transposed = [materialised(Z.mT) for Z in operands]
-        return matmul_product(
-            "NNN", [(transposed if op == "T" else operands)[i] for op, i in zip(ops, which, strict=True)], precision
-        )
-
-    def by_matmul_of_halves(*operands):
-        A, B, C = (operands[i] for i in which)
-        BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
-        return _matmul_of_copies(ops[0], A, BC, precision)
-
-    def by_matmul_of_parts(*operands):
-        return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
-
-    is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
-    is_large = operands[0].ndim == 2 and operands[0].dtype == jnp.float64 and not _at_most(n, TRANSPOSED_ONE_FROM - 1)
-    is_sum = _at_most(n, UNROLLED_UP_TO) or (
-        _at_most(n, SUMS_ON_CPU) and not _at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
-    )
-    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
-    if jnp.iscomplexobj(operands[0]) and not _at_most(n, COMPLEX_IN_PARTS_FROM - 1):
-        cpu = by_matmul_of_parts
-    elsewhere = by_sums if _at_most(n, RECOMPUTED_UP_TO) else by_matmul
-    return _on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
-
-
-def matmul_product(
-    ops: str, factors: Sequence[Array], precision: Any, matmul: Callable[..., Array] = jnp.matmul
-) -> Array:
-    """op(A) (op(B) op(C)) by two matrix products."""
-    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
-    return matmul(A, matmul(B, C, precision=precision), precision=precision)
-
-
-def _matmul_of_copies(op, A, B, precision):
-    """op(A) B, with a transposed A copied first, in halves if it is large."""
-    if op == "N":
-        return jnp.matmul(A, B, precision=precision)
-    n = A.shape[-1]
-    columns = [A] if _at_most(n, HALVES_FROM - 1) else [A[:, : n // 2], A[:, n // 2 :]]
-    return jnp.concatenate([jnp.matmul(materialised(Z.mT), B, precision=precision) for Z in columns])
-
-
-def _matmul_of_parts(A, B, precision):
-    """A B of complex matrices by four products of real ones."""
-    matmul = partial(jnp.matmul, precision=precision)
-    real = matmul(A.real, B.real) - matmul(A.imag, B.imag)
-    return lax.complex(real, matmul(A.real, B.imag) + matmul(A.imag, B.real))
-
-
-def _sum_of_outer_products(ops, A, B):
-    """op(A) op(B) as plain elementwise operations, which XLA fuses into one vectorised loop over the batch."""
-    columns = [A[..., :, k] if ops[0] == "N" else A[..., k, :] for k in range(A.shape[-1])]
-    rows = [B[..., k, :] if ops[1] == "N" else B[..., :, k] for k in range(A.shape[-1])]
-    return sum(c[..., :, None] * r[..., None, :] for c, r in zip(columns, rows, strict=True))
-
-
-def _on_shards(kernel, *operands, drop=0):
-    """`kernel` on each shard of a batch whose sharding is part of its type (explicit mode), else as it is.
-
-    Its result, or each of several, lacks the last `drop` axes of the operands.
-    """
-    sharding = jax.typeof(operands[0]).sharding
-    if all(axis is None for axis in sharding.spec):
-        return kernel(*operands)
-    axes = {name for axis in sharding.spec if axis for name in (axis if isinstance(axis, tuple) else (axis,))}
-    specs = (sharding.spec,) * len(operands)
-    out_specs = jax.tree.map(lambda d: PartitionSpec(*sharding.spec[: len(sharding.spec) - d]), drop)
-    per_shard = jax.shard_map(kernel, mesh=sharding.mesh, in_specs=specs, out_specs=out_specs, axis_names=axes)
-    return per_shard(*operands)

@@ -11,7 +11,7 @@ from _accuracy import inverse
 from _limits import MEASURED
 
 import jaxinv
-from jaxinv import _blocked_lu, _fused, _kernels, _panel_lu
+from jaxinv import _blocked_lu, _fused, _kernels, _panel_lu, _products
 
 EPS = np.finfo(np.float32).eps
 
@@ -112,9 +112,9 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     ("n", "batch", "dtype"),
     [
         *((n, 3, float) for n in (4, 5, 16, 17)),
-        *((16, _kernels.SUMS_FROM_BATCH, float), (_kernels.TRANSPOSED_ONE_FROM, None, float)),
-        (_kernels.HALVES_FROM + 1, None, float),
-        *((4, 3, complex), (17, 3, complex), (_kernels.COMPLEX_IN_PARTS_FROM, 3, complex)),
+        *((16, _products.SUMS_FROM_BATCH, float), (_products.TRANSPOSED_ONE_FROM, None, float)),
+        (_products.HALVES_FROM + 1, None, float),
+        *((4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
     ],
 )
 def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
@@ -123,6 +123,6 @@ def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
     operands = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if dtype is complex else 0)
     which = (0, 1, 0)
     A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
-    kernel = jax.jit(partial(_kernels.product_kernel, ops=ops, which=which, precision=None))
+    kernel = jax.jit(partial(_products.product_kernel, ops=ops, which=which, precision=None))
     product = kernel(*map(jnp.asarray, operands))
     np.testing.assert_allclose(np.asarray(product), A @ B @ C, rtol=0, atol=1e-13 * n**1.5)

@@ -16,7 +16,8 @@ from jax import lax
 from jax.experimental import io_callback
 
 import jaxinv
-from jaxinv._kernels import RECOMPUTED_UP_TO, SUMS_ON_CPU, UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO, inverse_kernel
+from jaxinv._kernels import UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO, inverse_kernel
+from jaxinv._products import RECOMPUTED_UP_TO, SUMS_ON_CPU
 
 MATRICES = 1000
 

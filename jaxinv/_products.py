@@ -1,0 +1,107 @@
+"""How the triple products of the derivatives are computed: chosen by platform, dtype, n and batch.
+
+As the kernels of the inverse they know no derivative, and are chosen at lowering. A product is a sum of outer products,
+in plain elementwise code, or two matrix products, for which a transposed or complex factor may be laid out anew.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxinv._fused import materialised
+from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
+from jaxinv._lowering import at_most, on_shards
+
+# Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
+# Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
+SUMS_ON_CPU = 16
+# Beyond this n only of many matrices: for ten of n = 12 98 us as sums, 27 as dots.
+SUMS_OF_FEW_UP_TO = 8
+SUMS_FROM_BATCH = 64
+# Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
+# 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
+TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
+# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31, n = 2048 212
+# against 255; float32 gains 0 to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24, n = 2048 220.
+TRANSPOSED_ONE_FROM = 200
+HALVES_FROM = 512
+# Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
+# 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
+COMPLEX_IN_PARTS_FROM = 32
+# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
+RECOMPUTED_UP_TO = 4
+
+
+def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
+    """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
+    n = operands[0].shape[-1]
+    if 0 in operands[0].shape:
+        return operands[0]
+
+    def by_sums(*operands):
+        A, B, C = (operands[i] for i in which)
+        BC = _sum_of_outer_products(ops[1:], B, C)
+        return _sum_of_outer_products(ops[0] + "N", A, BC if at_most(n, RECOMPUTED_UP_TO) else materialised(BC))
+
+    def by_matmul(*operands):
+        return matmul_product(ops, [operands[i] for i in which], precision)
+
+    def by_matmul_of_copies(*operands):
+        transposed = [materialised(Z.mT) for Z in operands]
+        return matmul_product(
+            "NNN", [(transposed if op == "T" else operands)[i] for op, i in zip(ops, which, strict=True)], precision
+        )
+
+    def by_matmul_of_halves(*operands):
+        A, B, C = (operands[i] for i in which)
+        BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
+        return _matmul_of_copies(ops[0], A, BC, precision)
+
+    def by_matmul_of_parts(*operands):
+        return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
+
+    is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
+    is_large = operands[0].ndim == 2 and operands[0].dtype == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1)
+    is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (
+        at_most(n, SUMS_ON_CPU) and not at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
+    )
+    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
+    if jnp.iscomplexobj(operands[0]) and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
+        cpu = by_matmul_of_parts
+    elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_matmul
+    return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
+
+
+def matmul_product(
+    ops: str, factors: Sequence[Array], precision: Any, matmul: Callable[..., Array] = jnp.matmul
+) -> Array:
+    """op(A) (op(B) op(C)) by two matrix products."""
+    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
+    return matmul(A, matmul(B, C, precision=precision), precision=precision)
+
+
+def _matmul_of_copies(op, A, B, precision):
+    """op(A) B, with a transposed A copied first, in halves if it is large."""
+    if op == "N":
+        return jnp.matmul(A, B, precision=precision)
+    n = A.shape[-1]
+    columns = [A] if at_most(n, HALVES_FROM - 1) else [A[:, : n // 2], A[:, n // 2 :]]
+    return jnp.concatenate([jnp.matmul(materialised(Z.mT), B, precision=precision) for Z in columns])
+
+
+def _matmul_of_parts(A, B, precision):
+    """A B of complex matrices by four products of real ones."""
+    matmul = partial(jnp.matmul, precision=precision)
+    real = matmul(A.real, B.real) - matmul(A.imag, B.imag)
+    return lax.complex(real, matmul(A.real, B.imag) + matmul(A.imag, B.real))
+
+
+def _sum_of_outer_products(ops, A, B):
+    """op(A) op(B) as plain elementwise operations, which XLA fuses into one vectorised loop over the batch."""
+    columns = [A[..., :, k] if ops[0] == "N" else A[..., k, :] for k in range(A.shape[-1])]
+    rows = [B[..., k, :] if ops[1] == "N" else B[..., :, k] for k in range(A.shape[-1])]
+    return sum(c[..., :, None] * r[..., None, :] for c, r in zip(columns, rows, strict=True))
