@@ -126,3 +126,12 @@ def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
     kernel = jax.jit(partial(_products.product_kernel, ops=ops, which=which, precision=None))
     product = kernel(*map(jnp.asarray, operands))
     np.testing.assert_allclose(np.asarray(product), A @ B @ C, rtol=0, atol=1e-13 * n**1.5)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "is_sum"), [(8, 1, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)]
+)
+def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
+    X = jax.ShapeDtypeStruct((batch, n, n), np.float32)
+    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
+    assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
