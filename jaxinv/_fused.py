@@ -31,7 +31,8 @@ CHUNK = 8192
 # A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards.
 LANES = 64
 LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
-# Of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
+# For these loops, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93. Panels are
+# faster with 64: n = 16 1.97 against 2.2 us.
 LANES_OF_ONE_DEVICE = 8
 # An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
 SHORTEST_AXIS = 16
@@ -73,7 +74,8 @@ def map_matrices(
     if n < CHUNKED_FROM or not isinstance(batch[0], int):
         out = one_pass(X)
     else:
-        out = in_chunks(one_pass, batch, fused_step(batch, X.dtype.itemsize), X)
+        most = fused_lanes()
+        out = in_chunks(one_pass, batch, fused_step(batch, X.dtype.itemsize, most), X, most)
     return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
@@ -93,17 +95,21 @@ def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
 map_at_once = partial(map_matrices, at_once=True)
 
 
-def lanes(batch: Sequence[int]) -> tuple[int, int, int]:
-    """The longest axis of a batch, the places on it from which a chunk comes, and the matrices at each."""
+def lanes(batch: Sequence[int], most: int = LANES) -> tuple[int, int, int]:
+    """The longest axis of a batch, the places on it from which a chunk comes, at most, and the matrices at each."""
     axis = max(range(len(batch)), key=lambda k: (batch[k], k))
-    most = LANES_OF_ONE_DEVICE if jax.device_count() == 1 else LANES if len(batch) == 1 else LANES_OF_SEVERAL
-    count = math.gcd(batch[axis], most)
+    count = math.gcd(batch[axis], most if len(batch) == 1 else LANES_OF_SEVERAL)
     return axis, count, batch[axis] // count
 
 
-def fused_step(batch: Sequence[int], itemsize: int) -> int:
+def fused_lanes() -> int:
+    """The most lanes for `map_matrices`."""
+    return LANES_OF_ONE_DEVICE if jax.device_count() == 1 else LANES
+
+
+def fused_step(batch: Sequence[int], itemsize: int, most: int = LANES) -> int:
     """Matrices of a lane in a chunk: as few chunks as `CHUNK` allows, and vectors over a chunk that spread in cache."""
-    axis, count, length = lanes(batch)
+    axis, count, length = lanes(batch, most)
     total = math.prod(batch)
     step = -(-length // -(-total // CHUNK))
     if len(batch) > 1 and axis == len(batch) - 1:
@@ -113,12 +119,14 @@ def fused_step(batch: Sequence[int], itemsize: int) -> int:
     return min(step, length)
 
 
-def in_chunks(f: Callable[[Array], tuple[Array, ...]], batch: Sequence[int], step: int, X: Array) -> tuple[Array, ...]:
-    """`f` of X, shape (*batch, ...), on `step` matrices of each lane of its longest axis at a time.
+def in_chunks(
+    f: Callable[[Array], tuple[Array, ...]], batch: Sequence[int], step: int, X: Array, most: int = LANES
+) -> tuple[Array, ...]:
+    """`f` of X, shape (*batch, ...), on `step` matrices of each lane, of `most`, of its longest axis at a time.
 
     `f` maps an array of shape (.., lanes, step, ..; ...) to several.
     """
-    axis, count, length = lanes(batch)
+    axis, count, length = lanes(batch, most)
     split = (*batch[:axis], count, length, *batch[axis + 1 :])
     X = X.reshape(*split, *X.shape[len(batch) :])
     if step >= length:
