@@ -203,6 +203,11 @@ def one_kernel(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
     return lax.reduce_window(vectors, _zeros(vectors), partial(_last, f), ones, ones, "VALID")
 
 
+def computed(X: Array) -> Array:
+    """`X`, computed in a loop of its own, once: XLA:CPU fuses through `optimization_barrier`, not through `reduce`."""
+    return one_loop(lambda x: (x,), X)[0]
+
+
 def _last(f, _, scalars):
     """A reducer that takes the last entries for all; it closes over no array, since JAX keeps it in a cache."""
     out = tuple(f(*scalars))

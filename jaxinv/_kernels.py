@@ -35,13 +35,13 @@ UNROLLED_COMPLEX_UP_TO = 6
 FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
-# n = 12: 0.8 against LAPACK's 2.5 us, n = 16: 1.6 against 4.1, n = 24: 4.3 against 8.4. From n = 33 on a panel has more
-# entries than LLVM vectorises; at n = 32 blocks are even, and steadier. complex64: n = 8 0.5 against 1.7 us, n = 12 1.1
-# against 2.8, n = 18 2.9 against 6.4, n = 20 even; complex128: n = 8 even, n = 16 8.3 against 6.4.
-PANEL_UP_TO = {"float32": 31, "float64": 31, "complex64": 18}
-# It calls many loops whatever the batch: even with LAPACK at 300 of n = 12, 450 of 16, 600 of 24; complex64 at 300 of
-# n = 8, 900 of 12, 1800 of 16.
-PANEL_FROM_BATCH = {"float32": 2, "float64": 2, "complex64": 8}  # n^2
+# 2026-11-25, float32: n = 9 0.32 against LAPACK's 0.88 us, n = 12 0.41 against 1.2, n = 16 0.75 against 2.0, n = 24
+# 2.3 against 3.6, n = 40 8.3 against 10.4, n = 48 even; float64: n = 12 0.89 against 2.2, n = 24 4.8 against 7.1,
+# n = 32 even with blocks; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10; complex128: n = 8 0.82 against 1.7,
+# n = 16 4.4 against 6.8.
+PANEL_UP_TO = {"float32": 44, "float64": 31, "complex64": 24, "complex128": 18}
+# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24, and 500 of 32.
+PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500, "complex128": 1500}
 # n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
 # alike, n = 384 and 512 are slower. Not tried for complex ones.
 BLOCKED_FROM_TO = (32, 256)
@@ -70,7 +70,7 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         not is_unrolled
         and at_most(n, PANEL_UP_TO.get(name, 0))
         and isinstance(batch, int)
-        and batch >= PANEL_FROM_BATCH[name] * n**2
+        and batch >= max(PANEL_FROM_BATCH[name], n**2 // 2)
     ):
         return "panel LU"
     if (

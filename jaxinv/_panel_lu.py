@@ -4,11 +4,12 @@
 
 Step k takes the row p_k that has the largest entry of column k among the rows not taken yet, and subtracts it from the
 rows left, as often as clears their column k. A column that is cleared gives its place to the column of L^-1 that
-appears, so Z holds U in the rows taken and what becomes L^-1 P elsewhere. Over a panel of w steps that is
+appears, so in a row that is taken Z holds U, and before it what becomes L^-1 P. Over a panel of w steps that is
 
     Z_ij  <-  Z_ij + M_i1 Z_p1,j + .. + M_iw Z_pw,j    j outside of the panel
 
-with M the part of L^-1 in the panel. No row is moved before the end, and no column before Y is complete.
+with M the part of L^-1 in the panel. A row that is taken goes to its place in the factors at once, and is nan in Z from
+then on: it is never the largest, so no step asks which rows are left. No column is moved before the end.
 
 A panel is eliminated in one loop over the batch with its n w entries in reach of the processor; an unrolled elimination
 of the whole matrix has too many entries from n = 9 on (LLVM leaves the loop scalar). The rest is plain elementwise
@@ -23,23 +24,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.typing import DTypeLike
 
-from jaxinv._fused import batch_axes, in_chunks, lanes, many, materialised, one_loop
-from jaxinv._scalars import Pair, numbers, parts, pivot_size, quotient, reciprocal, select
-from jaxinv._triangular import padded
+from jaxinv._fused import LANES, batch_axes, computed, in_chunks, lanes, many, materialised, one_loop
+from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
-# Columns a panel: of these, the number that fits n best. Five compile for 12 s at n = 20: LLVM gives up near 110 arrays
-# in a loop, here n w + w + 1.
-WIDTHS = (4, 3)
-WIDTH_3_FROM = 25
-# Complex entries are two arrays: n = 8 508 ns with 2 and 573 with 4, n = 12 1.13 us and 1.07 with 3, n = 16 2.2, 2.7.
-WIDTH_COMPLEX = 2
-# Matrices that lie together: two AVX2 vectors of float32.
-TILE = 16
+# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
+# Columns a panel: 2 to 4 are even at n = 12 .. 28; LLVM gives up near 110 arrays in a loop, here n w + w^2 + w.
+WIDTH = 2
+# Matrices that lie together. Over 16 LLVM unrolls short loops before it could make vectors of them: the update took
+# 14 times as long. 64 are even.
+TILE = 32
 # Bytes of a chunk of the batch: the L2 caches of two cores.
 CHUNK_BYTES = 2**21 + 2**19
-WORD = 32  # bits of the words that record which rows have been taken
 
 
 def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
@@ -50,16 +46,28 @@ def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
     *shape, n, _ = X.shape
     batch = batch_axes(shape)
     step = panel_step(batch, n, X.dtype.itemsize)
-    out = in_chunks(partial(_inverse_of_chunk, with_factors), batch, step, X.reshape(*batch, n, n))
+    chunk = partial(_inverse_of_chunk, with_factors)
+    out = in_chunks(chunk, batch, step, X.reshape(*batch, n, n), panel_lanes())
     return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
 def panel_step(batch: Sequence[int], n: int, itemsize: int) -> int:
-    """Matrices of a lane in a chunk: whole tiles, where these lie along the lane."""
-    axis, _, length = lanes(batch)
+    """Matrices of a lane in a chunk: whole tiles, where these lie along the lane.
+
+    Alone on an axis it is an odd number of tiles, or the vectors of a panel share the same sets of the cache.
+    """
+    axis, count, length = lanes(batch, panel_lanes())
     tile = TILE if axis == len(batch) - 1 else 1
-    step = max(CHUNK_BYTES // (n * n * itemsize * (math.prod(batch) // length) * tile), 1) * tile
-    return min(step, length)
+    tiles = max(CHUNK_BYTES // (n * n * itemsize * (math.prod(batch) // length) * tile), 1)
+    if count == 1:
+        chunks = max(-(-length // (tiles * tile)), 1 if length % tile == 0 else 2)
+        tiles = -(-length // (chunks * tile)) | 1
+    return min(tiles * tile, length)
+
+
+def panel_lanes() -> int:
+    """The most lanes for panels: one on one device, where chunks need not lie within shards."""
+    return 1 if jax.device_count() == 1 else LANES
 
 
 def _inverse_of_chunk(with_factors, X):
@@ -69,24 +77,28 @@ def _inverse_of_chunk(with_factors, X):
             one = jax.vmap(one)
         return one(X)
     *chunk, n, _ = X.shape
-    width = panel_width(n, X.dtype)
-    X = padded(X, n + -n % width)
     step = X.shape[1]
     tile = TILE if step % TILE == 0 else step
-    tiles = _each(lambda X: materialised(X.reshape(-1, tile, *X.shape[-2:]).transpose(0, 2, 3, 1)))
-    LU, p, pivots = _factorise(tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X), width)
-    Y = _each(materialised)(_back_substitute(LU, p))
-    Y = materialised(_joined(Y).transpose(0, 3, 1, 2).reshape(X.shape)[..., :n, :n])  # or products would gather it
+    tiles = _each(lambda X: computed(X.reshape(-1, tile, n, n).transpose(0, 2, 3, 1)))
+    X = computed(X)  # a copy in cache: n = 24 2.2 in place of 2.6 us
+    Z = tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X)
+    LU, p = _factorise(_padded(Z, -n % WIDTH))
+    Y = _joined(_each(materialised)(_back_substitute(LU, p)))
+    Y = materialised(Y[:, :n, :n].transpose(0, 3, 1, 2).reshape(X.shape))  # or products would gather it
     if not with_factors:
         return (Y,)
-    return Y, _factors(p, _joined(pivots)).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
+    pivots = _joined(_each(lambda LU: jnp.stack([LU[:, k, k] for k in range(p.shape[1])], axis=1))(LU))
+    return Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
 
 
-def panel_width(n: int, dtype: DTypeLike) -> int:
-    """Columns a panel."""
-    if jnp.issubdtype(dtype, jnp.complexfloating):
-        return WIDTH_COMPLEX
-    return 3 if n >= WIDTH_3_FROM else min(WIDTHS, key=lambda w: -n % w)
+def _padded(Z, size):
+    """diag(Z, I), with an identity of `size` rows, in tiles."""
+    if size == 0:
+        return Z
+    n = jax.tree.leaves(Z)[0].shape[1]
+    unit = jnp.diag(jnp.arange(n + size) >= n)[None, ..., None].astype(jax.tree.leaves(Z)[0].dtype)
+    pad = _each(lambda Z: jnp.pad(Z, ((0, 0), (0, size), (0, size), (0, 0))))
+    return _each(lambda Z, unit: Z + unit)(pad(_each(materialised)(Z)), _unit_like(Z, unit))
 
 
 def _each(f):
@@ -106,99 +118,87 @@ def _joined(Z):
     return lax.complex(*Z) if isinstance(Z, Pair) else Z
 
 
-def _factorise(Z, width):
-    """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; the order; the pivots.
+def _factorise(Z):
+    """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; and their order.
 
-    Of complex matrices all but the order are pairs. Where a pivot is zero, the pivots after it are nan, and U is nan
-    where it has been taken before too.
+    Of complex matrices the first is a pair. Where a pivot is zero, the rows after it are nan.
     """
-    is_complex = isinstance(Z, Pair)
-    shape = jax.tree.leaves(Z)[0].shape
-    n = shape[1]
-    p = taken_at = jnp.full_like(jax.tree.leaves(Z)[0][:, :, 0], n, jnp.uint32)
-    row = lax.broadcasted_iota(jnp.uint32, p.shape, 1)
-    taken = (jnp.zeros_like(p[:, 0]),) * -(-n // WORD)
+    like = jax.tree.leaves(Z)[0]
+    n = like.shape[1]
 
     def step(panel, state):
-        Z, p, pivots, taken_at, taken = state
-        k = many(panel, n // width) * width
-        N = _each(lambda Z: lax.dynamic_slice_in_dim(Z, k, width, axis=2))(Z)
-        panel_entries = parts(_at(N, np.s_[:, i, c]) for i in range(n) for c in range(width))
-        places = [jnp.zeros_like(taken[0])] * width  # of results
-        out = one_loop(partial(_eliminate, n, width, is_complex), *panel_entries, *places, *taken)
-        entries = numbers(out[: len(panel_entries)], of_complex=is_complex)
-        rows, taken = out[len(panel_entries) : -len(taken)], out[-len(taken) :]
-        N = _each(lambda *entries: jnp.stack(entries, axis=1).reshape(shape[0], n, width, -1))(*entries)
-        p_panel = jnp.stack(rows, axis=1)
-        R = _each(lambda Z: materialised(_rows(Z, p_panel)))(Z)
-        for c in range(width):
-            taken_at = jnp.where(rows[c][:, None] == row, (k + c).astype(jnp.uint32), taken_at)
-        for c in range(width):
-            M = _where(taken_at > (k + c).astype(jnp.uint32), _at(N, np.s_[:, :, c]))
-            Z = Z + _at(M, np.s_[:, :, None]) * _at(R, np.s_[:, c, None])
-        panel_pivots = _each(lambda N: jnp.stack([_row(N, q)[:, c] for c, q in enumerate(rows)], axis=1))(N)
-        p, pivots = (
-            _each(lambda old, new: lax.dynamic_update_slice_in_dim(old, new, k, axis=1))(old, new)
-            for old, new in ((p, p_panel), (pivots, panel_pivots))
-        )
-        Z = _each(lambda Z, N: lax.dynamic_update_slice_in_dim(Z, N, k, axis=2))(Z, N)
-        return Z, p, pivots, taken_at, tuple(taken)
+        Z, LU, p = state
+        k = many(panel, n // WIDTH) * WIDTH
+        M, T, p_panel = _eliminated(_each(lambda Z: lax.dynamic_slice_in_dim(Z, k, WIDTH, axis=2))(Z))
+        column = lax.broadcasted_iota(jnp.int32, (1, 1, n, 1), 2) - jnp.asarray(k, jnp.int32)
+        row = lax.broadcasted_iota(jnp.int32, (1, WIDTH, 1, 1), 1)
+        in_panel = (column >= 0) & (column < WIDTH)
+        # In the columns of the panel Z is zero and R the identity, so that their sum is M there.
+        unit = (column == row).astype(like.dtype)
+        R = _each(lambda Z: _rows(Z, p_panel))(Z)
+        R = _each(lambda R, unit: computed(jnp.where(in_panel, unit, R)))(R, _unit_like(Z, unit))
+        Z = _where(~in_panel, Z)
+        for c in range(WIDTH):
+            Z = Z + _at(M, np.s_[:, :, c, None]) * _at(R, np.s_[:, c, None])
+        taken = R
+        for c in range(WIDTH):
+            taken = taken + _where(row > c, _at(T, np.s_[:, :, c, None])) * _at(R, np.s_[:, c, None])
+        for c in range(WIDTH):
+            taken = _each(partial(jnp.where, column == c))(_at(T, np.s_[:, :, c, None]), taken)
+        put = lambda old, new: lax.dynamic_update_slice_in_dim(old, new, k, axis=1)
+        return Z, _each(put)(LU, taken), put(p, p_panel)
 
-    start = (Z, p, _each(lambda Z: jnp.zeros_like(Z[:, 0]))(Z), taken_at, taken)
-    Z, p, pivots, _, _ = lax.fori_loop(0, n // width, step, start)
+    start = (Z, _each(jnp.zeros_like)(Z), jnp.zeros_like(like[:, :, 0], jnp.uint32))
+    return lax.fori_loop(0, n // WIDTH, step, start)[1:]
 
-    def in_order(Z):
-        ordered = Z[:, :1]
+
+def _unit_like(Z, unit):
+    return Pair(unit, jnp.zeros_like(unit)) if isinstance(Z, Pair) else unit
+
+
+def _eliminated(N):
+    """Of a panel, shape (tiles, n, w, tile): M; the rows taken, shape (tiles, w, w, tile); and which they are."""
+    is_complex = isinstance(N, Pair)
+    tiles, n, width, tile = jax.tree.leaves(N)[0].shape
+    entries = parts(_at(N, np.s_[:, i, c]) for i in range(n) for c in range(width))
+    zero = jnp.zeros_like(entries[0])
+    places = [zero] * (width * width * (1 + is_complex)) + [zero.astype(jnp.uint32)] * width  # of more results
+    out = one_loop(partial(_eliminate, n, width, is_complex), *entries, *places)
+    results, p = numbers(out[:-width], of_complex=is_complex), out[-width:]
+    stacked = _each(lambda *entries: jnp.stack(entries, axis=1).reshape(tiles, -1, width, tile))
+    return stacked(*results[: n * width]), stacked(*results[n * width :]), jnp.stack(p, axis=1)
+
+
+def _eliminate(n, width, is_complex, *scalars):
+    """The scalars of `_eliminated`, given those of a panel by rows. The rows of M that are taken are nan."""
+    entries = numbers(scalars[: n * width * (1 + is_complex)], of_complex=is_complex)
+    a = [entries[i * width : (i + 1) * width] for i in range(n)]
+    integer = lambda value: lax.full_like(scalars[-1], value)
+    nan = number_like(a[0][0], math.nan)
+    rows, p = [], []
+    for c in range(width):
+        q, largest = integer(0), lax.full_like(scalars[0], -1)
+        for i in range(n):
+            size = pivot_size(a[i][c])
+            larger = size > largest
+            largest, q = lax.select(larger, size, largest), lax.select(larger, integer(i), q)
+        is_q = [q == integer(i) for i in range(n)]
+        row = a[0]  # nan if none is left with a number, so that nan and 0 reach the whole matrix
         for i in range(1, n):
-            ordered = jnp.where(p[:, :, None] == i, Z[:, i, None], ordered)
-        return materialised(ordered)
-
-    return _each(in_order)(Z), p, pivots
+            row = [select(is_q[i], x, r) for x, r in zip(a[i], row, strict=True)]
+        over_pivot = reciprocal(row[c])
+        for i in range(n):
+            multiple = select(is_q[i], nan, quotient(a[i][c], row[c], over_pivot))
+            a[i] = [x - multiple * r for x, r in zip(a[i], row, strict=True)]
+            a[i][c] = -multiple
+        rows.append(row)
+        p.append(q)
+    return *parts(x for row in (*a, *rows) for x in row), *p
 
 
 def _rows(Z, p):
     """Rows p of each matrix, shape (tiles, rows, n, tile), p of shape (tiles, rows, tile)."""
     return jnp.take_along_axis(Z, p[:, :, None].astype(jnp.int32), axis=1, mode="promise_in_bounds")
-
-
-def _row(Z, q):
-    """Row q of each matrix, shape (tiles, n, tile), q of shape (tiles, tile)."""
-    R = Z[:, 0]
-    for i in range(1, Z.shape[1]):
-        R = jnp.where(q[:, None] == i, Z[:, i], R)
-    return R
-
-
-def _eliminate(n, width, is_complex, *scalars):
-    """Eliminate a panel: its entries by rows, its pivot rows (found here) and the words of rows taken before."""
-    size = n * width * (1 + is_complex)
-    entries = numbers(scalars[:size], of_complex=is_complex)
-    a = [entries[i * width : (i + 1) * width] for i in range(n)]
-    taken = list(scalars[size + width :])
-    integer = lambda value: lax.full_like(taken[0], value)
-    p = []
-    for c in range(width):
-        is_left = [taken[i // WORD] & integer(1 << i % WORD) == integer(0) for i in range(n)]
-        q, largest = integer(n), pivot_size(a[0][c])
-        for i in range(n):  # the first row left if no entry is larger, so that nan and 0 reach the whole matrix
-            size = pivot_size(a[i][c])
-            better = is_left[i] & ((size > largest) | (q == integer(n)))
-            largest, q = lax.select(better, size, largest), lax.select(better, integer(i), q)
-        is_q = [q == integer(i) for i in range(n)]
-        pivot_row = a[0]
-        for i in range(1, n):
-            pivot_row = [select(is_q[i], x, r) for x, r in zip(a[i], pivot_row, strict=True)]
-        over_pivot = reciprocal(pivot_row[c])
-        for i in range(n):
-            multiple = quotient(a[i][c], pivot_row[c], over_pivot)
-            cleared = [x - multiple * r for x, r in zip(a[i], pivot_row, strict=True)]
-            cleared[c] = -multiple
-            below = is_left[i] & ~is_q[i]
-            a[i] = [select(below, new, old) for new, old in zip(cleared, a[i], strict=True)]
-            bit = lax.select(is_q[i], integer(1 << i % WORD), integer(0))
-            taken[i // WORD] = taken[i // WORD] | bit
-        p.append(q)
-    return *parts(x for row in a for x in row), *p, *taken
 
 
 def _back_substitute(LU, p):
@@ -214,11 +214,11 @@ def _back_substitute(LU, p):
         for l, Y_l in zip(range(n - 1, k, -1), rows, strict=True):
             y = y - _at(LU, np.s_[:, k, l, None]) * Y_l
         pivot = _at(LU, np.s_[:, k, k, None])
-        rows.append(_each(materialised)(quotient(y, pivot, reciprocal(pivot))))
+        rows.append(_each(computed)(quotient(y, pivot, reciprocal(pivot))))
 
     def in_order(*rows):
         Y = jnp.stack(rows[::-1], axis=1)
-        ordered = jnp.zeros_like(Y)
+        ordered = jnp.full_like(Y, math.nan)  # a matrix without n pivots lacks columns
         for l in range(n):
             ordered = jnp.where(p[:, l, None, None] == column[:, None], Y[:, :, l, None], ordered)
         return ordered

@@ -7,6 +7,7 @@ from jaxinv import _kernels, _structured_kernels
 
 LIMITS = (
     (_kernels, "FUSED_FROM_BATCH"),
+    (_kernels, "PANEL_FROM_BATCH"),
     (_kernels, "BLOCKED_FROM_BATCH"),
     (_structured_kernels, "TRIANGULAR_FROM_BATCH"),
     (_structured_kernels, "POSITIVE_DEFINITE_FROM_BATCH"),
@@ -15,5 +16,5 @@ MEASURED = [(module, name, getattr(module, name)) for module, name in LIMITS]
 
 
 def lower_limits():
-    for module, name in LIMITS:
-        setattr(module, name, 0)
+    for module, name, limit in MEASURED:
+        setattr(module, name, dict.fromkeys(limit, 0) if isinstance(limit, dict) else 0)

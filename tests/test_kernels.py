@@ -65,13 +65,29 @@ def test_chunks_cover_the_batch(kernel, batch):
     np.testing.assert_allclose(np.asarray(inverse(kernel, A)), np.linalg.inv(A), rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("batch", [(_fused.CHUNK + 8,), (_fused.CHUNK + 1,), (5, 2049)], ids=str)
-def test_chunks_on_one_device_equal_numpy(monkeypatch, batch):
+ON_ONE_DEVICE = [
+    *(("fused LU", 4, batch) for batch in ((_fused.CHUNK + 8,), (_fused.CHUNK + 1,), (5, 2049))),
+    *(("panel LU", n, batch) for n in (9, 10) for batch in ((31,), (96,), (97,), (3, 1400), (5001,))),
+]
+
+
+@pytest.mark.parametrize(("kernel", "n", "batch"), ON_ONE_DEVICE, ids=str)
+def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     """Where axes are merged and a chunk comes from fewer places than on several devices."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    X = np.random.default_rng(0).uniform(-1, 1, (*batch, 4, 4)) + 8 * np.eye(4)
-    (Y,) = jax.jit(lambda X: _kernels.KERNELS["fused LU"](X, False))(X)
+    X = np.random.default_rng(0).uniform(-1, 1, (*batch, n, n)) + 2 * n * np.eye(n)
+    (Y,) = jax.jit(lambda X: _kernels.KERNELS[kernel](X, False))(X)
     np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("batch", [_panel_lu.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
+@pytest.mark.parametrize("n", [9, 44])
+def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch, n, batch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    step = _panel_lu.panel_step((batch,), n, 4)
+    assert step == batch or step % (2 * _panel_lu.TILE) == _panel_lu.TILE
+    chunks = -(-batch // step)
+    assert chunks == 1 or chunks * step <= batch + (2 * chunks + 1) * _panel_lu.TILE
 
 
 @pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
@@ -93,15 +109,19 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
         monkeypatch.setattr(*limit)
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
     lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
-    kernels = lambda dtype: [name(n, 10**5, dtype) for n in (1, 2, 4, 5, 6, 7, 8, 9, 18, 19, 31, 32, 256, 257)]
+    kernels = lambda dtype: [
+        name(n, 10**5, dtype) for n in (1, 2, 6, 7, 8, 9, 18, 19, 24, 25, 31, 32, 44, 45, 256, 257)
+    ]
     fused, panel, blocked = "fused LU", "panel LU", "blocked LU"
-    assert kernels("float32") == ["reciprocal", *[fused] * 6, *[panel] * 4, blocked, blocked, lapack]
-    assert kernels("complex64") == ["reciprocal", *[fused] * 4, *[panel] * 4, *[lapack] * 5]
-    assert kernels("complex128") == ["reciprocal", *[fused] * 4, *[lapack] * 9]
+    assert kernels("float32") == ["reciprocal", *[fused] * 4, *[panel] * 8, blocked, blocked, lapack]
+    assert kernels("float64") == ["reciprocal", *[fused] * 4, *[panel] * 6, *[blocked] * 4, lapack]
+    assert kernels("complex64") == ["reciprocal", *[fused] * 2, *[panel] * 6, *[lapack] * 7]
+    assert kernels("complex128") == ["reciprocal", *[fused] * 2, *[panel] * 4, *[lapack] * 9]
     from_batch = 160 if _kernels.LAPACK_BATCH_IS_SERIAL else 80
     assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
-    assert [name(10, batch, "float32") for batch in (1, 199, 200)] == ["batched LU", lapack, panel]
-    assert [name(10, batch, "complex64") for batch in (1, 799, 800)] == ["batched LU", lapack, panel]
+    assert [name(10, batch, "float32") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
+    assert [name(30, batch, "float32") for batch in (1, 449, 450)] == ["batched LU", lapack, panel]
+    assert [name(10, batch, "complex128") for batch in (1, 1499, 1500)] == ["batched LU", lapack, panel]
     from_batch = 40 if _kernels.LAPACK_BATCH_IS_SERIAL else 5
     assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
     assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
