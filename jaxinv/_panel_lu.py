@@ -87,7 +87,9 @@ def _inverse_of_chunk(with_factors, X):
     Y = materialised(Y[:, :n, :n].transpose(0, 3, 1, 2).reshape(X.shape))  # or products would gather it
     if not with_factors:
         return (Y,)
+    has_nan = jnp.isnan(_joined(Z)).any((1, 2))
     pivots = _joined(_each(lambda LU: jnp.stack([LU[:, k, k] for k in range(p.shape[1])], axis=1))(LU))
+    pivots = jnp.where(has_nan[:, None], math.nan, pivots)  # a pivot of zero may come before a nan
     return Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
 
 
