@@ -37,8 +37,8 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 FEWEST_FUSED = 16
 # 2026-11-25, float32: n = 9 0.32 against LAPACK's 0.88 us, n = 12 0.41 against 1.2, n = 16 0.75 against 2.0, n = 24
 # 2.3 against 3.6, n = 40 8.3 against 10.4, n = 48 even; float64: n = 12 0.89 against 2.2, n = 24 4.8 against 7.1,
-# n = 32 even with blocks; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10. complex128 would be 1.5 to 2 times as
-# fast to n = 16, but its left residual reaches 42 n eps on a Pascal matrix (n = 13), LAPACK's limit being 30.
+# n = 32 even with blocks; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10. complex128 would be 1.5 to 2 times
+# as fast to n = 16, but its left residual reaches 42 n eps on a Pascal matrix (n = 13), LAPACK's limit being 30.
 PANEL_UP_TO = {"float32": 44, "float64": 31, "complex64": 24}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24, and 500 of 32.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}

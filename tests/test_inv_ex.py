@@ -136,7 +136,8 @@ def test_sharded_batch_equals_the_whole_one(mode, n):
     assert "all-gather" not in text
     whole = jaxinv.inv_ex(X)
     np.testing.assert_array_equal(result.singular, whole.singular)
-    np.testing.assert_allclose(result.inverse, whole.inverse, rtol=1e-5)
+    # Batches of another length are cut into other tiles, and rounded otherwise: entries are of order 1.
+    np.testing.assert_allclose(result.inverse, whole.inverse, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("place", ["scan", "shard_map", "cond", "checkpoint"])
