@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._scalars import numbers, parts
+from jaxinv._scalars import number_like, numbers, parts, select
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), 2026-11-25.
 # Matrices a chunk, at most: 4096 .. 16384 are even at n = 4 .. 8.
@@ -65,6 +65,8 @@ def map_matrices(
     """
     *shape, n, _ = X.shape
     reads, places = reads or range(n * n), places or range(sum(sizes))
+    if n == 2 and not at_once:
+        return _in_place(f, sizes, reads, places, X)
     if at_once:
         out = _at_once(f, sizes, reads, places, X.reshape(*(shape or [1]), n * n))
         return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
@@ -178,6 +180,40 @@ def _one_pass(run, f, sizes, reads, places, X):
         results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
     placed = iter([jnp.zeros_like(X[..., 0]) if k is None else results[k] for k in places])
     return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
+
+
+def _in_place(f, sizes, reads, places, X):
+    """`f` of the entries of 2 x 2 matrices, each array of results in one loop that writes it as it lies."""
+    out = []
+    for size in sizes:
+        entries = scattered(X)
+        results = [*f(*(entries[k] for k in reads))]
+        zero = number_like(entries[0], 0)
+        values = [zero if k is None else results[k] for k in places[:size]]
+        places = places[size:]
+        Y = gathered(values if size == 4 else [*values, *values])
+        out.append(Y.reshape(*X.shape[:-2], 4) if size == 4 else Y[..., 0, :])
+        X = lax.optimization_barrier(X)  # so that the next array shares no division with this one
+    return tuple(out)
+
+
+def scattered(X: Array) -> list:
+    """The entries of 2 x 2 matrices, row by row, each as an array of the shape of X or a pair of them."""
+    entries = [jnp.broadcast_to(X[..., i, j][..., None, None], X.shape) for i in range(2) for j in range(2)]
+    return numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
+
+
+def gathered(entries: Sequence) -> Array:
+    """The inverse of `scattered`.
+
+    LLVM unrolls the loops over rows and columns before it vectorises the one over the batch, if each row is asked for.
+    """
+    shape = parts(entries)[0].shape
+    i, j = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - axis) for axis in (2, 1))
+    rows = [select(j == 0, *entries[:2]), select(j == 0, *entries[2:])]
+    Y = parts([select(i == 0, rows[0], select(i == 1, rows[1], entries[3]))])
+    Y = [y / lax.select(i == 2, y, lax.full_like(y, 1)) for y in Y]
+    return lax.complex(*Y) if len(Y) == 2 else Y[0]
 
 
 def _at_once(f, sizes, reads, places, X):

@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import materialised
+from jaxinv._fused import gathered, materialised, scattered
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
 
@@ -47,6 +47,13 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         BC = _sum_of_outer_products(ops[1:], B, C)
         return _sum_of_outer_products(ops[0] + "N", A, BC if at_most(n, RECOMPUTED_UP_TO) else materialised(BC))
 
+    def by_entries(*operands):
+        A, B, C = (
+            [entries[i * 2 + j] if op == "N" else entries[j * 2 + i] for i in range(2) for j in range(2)]
+            for op, entries in zip(ops, (scattered(operands[i]) for i in which), strict=True)
+        )
+        return gathered(_product_of_entries(A, _product_of_entries(B, C)))
+
     def by_matmul(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision)
 
@@ -69,7 +76,7 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (
         at_most(n, SUMS_ON_CPU) and not at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
     )
-    cpu = by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
+    cpu = by_entries if n == 2 else by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
     if jnp.iscomplexobj(operands[0]) and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
     elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_matmul
@@ -98,6 +105,10 @@ def _matmul_of_parts(A, B, precision):
     matmul = partial(jnp.matmul, precision=precision)
     real = matmul(A.real, B.real) - matmul(A.imag, B.imag)
     return lax.complex(real, matmul(A.real, B.imag) + matmul(A.imag, B.real))
+
+
+def _product_of_entries(A, B):
+    return [A[2 * i] * B[j] + A[2 * i + 1] * B[2 + j] for i in range(2) for j in range(2)]
 
 
 def _sum_of_outer_products(ops, A, B):

@@ -33,16 +33,20 @@ class Pair(NamedTuple):
 def reciprocal(z: Any) -> Any:
     """1 / z, scaled so that no square over- or underflows; of a complex zero nan."""
     if not isinstance(z, Pair):
-        return lax.full_like(z, 1) / z
-    over = lax.full_like(z.re, 1) / lax.max(lax.abs(z.re), lax.abs(z.im))
+        return -(lax.full_like(z, -1) / z)
+    over = _over_positive(lax.max(lax.abs(z.re), lax.abs(z.im)))
     re, im = z.re * over, z.im * over  # not z.re / scale: XLA makes one division of two, by a product that overflows
-    over = over / (re * re + im * im)
-    return Pair(re * over, -im * over)
+    over = over * _over_positive(re * re + im * im)
+    return Pair(re * over, -(im * over))
+
+
+def _over_positive(x):
+    return lax.abs(lax.full_like(x, -1) / x)
 
 
 def quotient(z: Any, w: Any, reciprocal_of_w: Any) -> Any:
     """z / w. Of real numbers it is rounded once, so that equal rows cancel exactly; of complex ones as in LAPACK."""
-    return z * reciprocal_of_w if isinstance(z, Pair) else z / w
+    return z * reciprocal_of_w if isinstance(z, Pair) else -(-z / w)
 
 
 def pivot_size(z: Any) -> Array:

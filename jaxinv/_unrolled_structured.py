@@ -22,7 +22,7 @@ def triangular_entries(a: list[list]) -> list[list]:
     for i, row in enumerate(a):
         over_diagonal = reciprocal(row[i])
         left = [_dot(row[j:i], [y[k][j] for k in range(j, i)]) for j in range(i)]
-        y.append([*(-s * over_diagonal for s in left), over_diagonal])
+        y.append([*(-(s * over_diagonal) for s in left), over_diagonal])
     return y
 
 
