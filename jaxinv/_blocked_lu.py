@@ -5,8 +5,9 @@
 The blocks on the diagonals of L and U, of up to `BLOCK` rows, are inverted first, all together.
 
 LAPACK's own substitution takes more than half of the time of an inverse, at a tenth of the speed of a matrix product,
-and two calls of it disturb each other: each takes all cores, however small its matrices are. Two calls of the
-factorisation do not, so the batch goes through in `PARTS`, which XLA runs side by side.
+and two calls of it disturb each other: each takes all cores, however small its matrices are. Calls of the factorisation
+do not, but one call factorises a batch in one thread; so it is called for `PARTS` of the batch, which XLA runs side by
+side.
 
 Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 8.4 and 14.3, SIAM 2002,
 https://doi.org/10.1137/1.9780898718027
@@ -21,19 +22,25 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import batch_axes, in_chunks, lanes, materialised
-from jaxinv._lapack import over_batch
+from jaxinv._fused import LANES, batch_axes, in_chunks, lanes, materialised
+from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
-# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
-# Rows of a block, at most: n = 32 9 us with 16 and 11 with 32, n = 64 and 128 even, n = 256 726 and 640.
+# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
+# Rows of a block, at most: n = 32 5.0 us with 16 and 5.9 with 32, n = 192 159 and 184, n = 256 even.
 BLOCK = 16
-LARGE_BLOCK = 32
-LARGE_FROM = 129
-# Even with 4 and 8 on two cores; not tried on more.
-PARTS = 2
-# Bytes of a chunk of the batch, at most: 5000 of n = 64 50 us, 63 in one; smaller chunks are slower at n = 128 and 256.
-CHUNK_BYTES = 2**24
+# Products of blocks of other heights are slow: n = 40 8.8 us with blocks of 16, 16 and 8, and 12.4 with 14, 14 and 12.
+ROWS_OF_VECTORS = 8
+# XLA keeps up to 8 calls that are ready in one thread, and gives half of more to another: n = 64 14.5 us for the
+# factorisation in 1 to 9 parts, 10.8 in 10 to 18, 8.5 in 24 to 64.
+PARTS = 32
+# Beyond, OpenBLAS takes all cores for a matrix, and calls side by side disturb each other: float64 n = 192 336 us in
+# one part, 600 in 32.
+PARTS_UP_TO = {"float32": 256, "float64": 128}
+# Bytes of a chunk of the batch, at most. What is computed from it stays below 32 MiB, beyond which the allocator gives
+# memory back after each call, and its pages are new in the next: n = 64 17.5 us, and 25 with 2**24.
+CHUNK_BYTES = 2**22
+FEWEST = 16  # for as many parts
 
 
 def blocked_lu_inverse(
@@ -46,38 +53,56 @@ def blocked_lu_inverse(
     """
     *shape, n, _ = X.shape
     batch = batch_axes(shape)
-    f = partial(_inverse_in_parts, partial(_inverse, triangles, with_factors))
-    out = in_chunks(f, batch, blocked_step(batch, n, X.dtype.itemsize), X.reshape(*batch, n, n))
+    f = _of_merged_batch(partial(_inverse, triangles, with_factors))
+    most = blocked_lanes()
+    out = in_chunks(f, batch, blocked_step(batch, n, X.dtype.itemsize, most), X.reshape(*batch, n, n), most)
     return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
-def blocked_step(batch: Sequence[int], n: int, itemsize: int) -> int:
-    """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike."""
-    _, _, length = lanes(batch)
-    chunks = min(-(-math.prod(batch) * n * n * itemsize // CHUNK_BYTES), length)
+def blocked_lanes() -> int:
+    """The most lanes: one device takes a piece of the batch as it lies."""
+    return 1 if jax.device_count() == 1 else LANES
+
+
+def blocked_step(batch: Sequence[int], n: int, itemsize: int, most: int = LANES) -> int:
+    """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike, of `FEWEST` matrices or more."""
+    _, _, length = lanes(batch, most)
+    largest = max(CHUNK_BYTES // (n * n * itemsize), FEWEST)
+    chunks = min(-(-math.prod(batch) // largest), length)
     return -(-length // chunks)
 
 
-def _inverse_in_parts(inverse, X):
-    """`inverse` of X in `PARTS`; in one where there are several devices, over which X may be spread."""
-    *batch, n, _ = X.shape
-    count = math.prod(batch)
-    if jax.device_count() > 1 or count < PARTS:
-        return inverse(X)
-    X = X.reshape(count, n, n)
-    bounds = pairwise(count * k // PARTS for k in range(PARTS + 1))
-    parts = [inverse(X[start:stop]) for start, stop in bounds]
-    wholes = (jnp.concatenate(pieces) for pieces in zip(*parts, strict=True))
-    return tuple(whole.reshape(*batch, *whole.shape[1:]) for whole in wholes)
+def _of_merged_batch(inverse):
+    """`inverse` with the axes of the batch merged, which is faster, where it cannot be spread over devices."""
+    if jax.device_count() > 1:
+        return inverse
+
+    def merged(X):
+        *batch, n, _ = X.shape
+        return tuple(Y.reshape(*batch, *Y.shape[1:]) for Y in inverse(X.reshape(-1, n, n)))
+
+    return merged
+
+
+def _factorised(X):
+    """LU and the pivots of each matrix of X, in parts."""
+    is_small = X.shape[-1] <= PARTS_UP_TO[X.dtype.name]
+    parts = min(len(X), PARTS) if is_small and LAPACK_BATCH_IS_SERIAL and jax.device_count() == 1 else 1
+    if parts == 1:
+        LU, pivots = over_batch(lambda X: lax.linalg.lu(X)[:2], X)
+        return materialised(LU), pivots  # which comes by columns
+    bounds = pairwise(len(X) * k // parts for k in range(parts + 1))
+    pieces = (lax.linalg.lu(X[start:stop])[:2] for start, stop in bounds)
+    LU, pivots = (jnp.concatenate(piece) for piece in zip(*pieces, strict=True))
+    return LU, pivots
 
 
 def _inverse(triangles, with_factors, X):
     n = X.shape[-1]
-    LU, pivots = over_batch(lambda X: lax.linalg.lu(X)[:2], X)
-    LU = materialised(LU)  # which comes by columns
+    LU, pivots = _factorised(X)
     row_of = lax.linalg.lu_pivots_to_permutation(pivots, n)
     P = (row_of[..., None] == lax.broadcasted_iota(row_of.dtype, LU.shape, LU.ndim - 1)).astype(X.dtype)
-    blocks = even_blocks(n, BLOCK if n < LARGE_FROM else LARGE_BLOCK)
+    blocks = even_blocks(n, BLOCK, ROWS_OF_VECTORS)
     D = diagonal_blocks(LU, blocks)
     over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)
     Y = substituted(LU, over_U, False, blocks, substituted(LU, over_L, True, blocks, P))

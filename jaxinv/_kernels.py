@@ -36,17 +36,19 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # 2026-11-25, float32: n = 9 0.32 against LAPACK's 0.88 us, n = 12 0.41 against 1.2, n = 16 0.75 against 2.0, n = 24
-# 2.3 against 3.6, n = 40 8.3 against 10.4, n = 48 even; float64: n = 12 0.89 against 2.2, n = 24 4.8 against 7.1,
-# n = 32 even with blocks; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10. complex128 would be 1.5 to 2 times
-# as fast to n = 16, but its left residual reaches 42 n eps on a Pascal matrix (n = 13), LAPACK's limit being 30.
-PANEL_UP_TO = {"float32": 44, "float64": 31, "complex64": 24}
+# 2.3 against 3.6, n = 32 5.2 against 6.9, n = 33 6.7 against 8.0 and 8.6 with blocks, n = 40 9.0 and 8.8; float64:
+# n = 12 0.89 against 2.2, n = 24 4.8 against 7.1, n = 31 23 and 15; complex64: n = 8 0.44 against 1.4, n = 24 6.7
+# against 10. complex128 would be 1.5 to 2 times as fast to n = 16, but its left residual reaches 42 n eps on a Pascal
+# matrix (n = 13), LAPACK's limit being 30.
+PANEL_UP_TO = {"float32": 39, "float64": 28, "complex64": 24}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24, and 500 of 32.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
-# n = 33 10 against LAPACK's 15 us, n = 64 34 against 54, n = 128 140 against 216, n = 256 700 against 966; float64 is
-# alike, n = 384 and 512 are slower. Not tried for complex ones.
-BLOCKED_FROM_TO = (32, 256)
-# Even with LAPACK at batches of 120 of n = 32, 50 of 64, 24 of 128, 8 of 256; one by one LAPACK is half as fast.
-BLOCKED_FROM_BATCH = 4000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
+# n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n = 192 165
+# against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710 against
+# 540, where LAPACK factorises with all cores. Not tried for complex ones.
+BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
+# Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
+BLOCKED_FROM_BATCH = 5000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
 # One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
 # with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
 # n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
@@ -73,13 +75,8 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         and batch >= max(PANEL_FROM_BATCH[name], n**2 // 2)
     ):
         return "panel LU"
-    if (
-        not is_complex
-        and isinstance(n, int)
-        and isinstance(batch, int)
-        and BLOCKED_FROM_TO[0] <= n <= BLOCKED_FROM_TO[1]
-        and batch >= BLOCKED_FROM_BATCH / n
-    ):
+    least, most = BLOCKED_FROM_TO.get(name, (1, 0))
+    if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n:
         return "blocked LU"
     if batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"

@@ -76,7 +76,9 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (
         at_most(n, SUMS_ON_CPU) and not at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
     )
-    cpu = by_entries if n == 2 else by_sums if is_sum else by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
+    cpu = by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
+    if is_sum:
+        cpu = by_entries if n == 2 else by_sums
     if jnp.iscomplexobj(operands[0]) and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
     elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_matmul

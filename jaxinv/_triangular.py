@@ -72,9 +72,10 @@ def solved_triangular(lower: bool, X: Array) -> Array:
     return lax.linalg.triangular_solve(X, identity, left_side=True, lower=lower)
 
 
-def even_blocks(n: int, largest: int) -> list[slice]:
-    """The rows of the blocks on a diagonal, alike but for the last one."""
+def even_blocks(n: int, largest: int, multiple: int = 1) -> list[slice]:
+    """The rows of the blocks on a diagonal, a `multiple` in each, alike but for the last one."""
     size = -(-n // -(-n // largest))
+    size += -size % multiple
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
