@@ -48,7 +48,7 @@ PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # 540, where LAPACK factorises with all cores. Not tried for complex ones.
 BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
 # Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
-BLOCKED_FROM_BATCH = 5000 if LAPACK_BATCH_IS_SERIAL else 500  # 1/n
+BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
 # with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
 # n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
@@ -76,7 +76,7 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
     ):
         return "panel LU"
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
-    if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n:
+    if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
         return "blocked LU"
     if batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"

@@ -31,7 +31,10 @@ class Pair(NamedTuple):
 
 
 def reciprocal(z: Any) -> Any:
-    """1 / z, scaled so that no square over- or underflows; of a complex zero nan."""
+    """1 / z, scaled so that no square over- or underflows; of a complex zero nan.
+
+    XLA fuses a division with what uses it only if that is one operation: here the sign.
+    """
     if not isinstance(z, Pair):
         return -(lax.full_like(z, -1) / z)
     over = _over_positive(lax.max(lax.abs(z.re), lax.abs(z.im)))
