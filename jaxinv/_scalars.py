@@ -37,14 +37,14 @@ def reciprocal(z: Any) -> Any:
     """
     if not isinstance(z, Pair):
         return -(lax.full_like(z, -1) / z)
-    over = _over_positive(lax.max(lax.abs(z.re), lax.abs(z.im)))
+    over = _quotient_of_positive(lax.full_like(z.re, 1), lax.max(lax.abs(z.re), lax.abs(z.im)))
     re, im = z.re * over, z.im * over  # not z.re / scale: XLA makes one division of two, by a product that overflows
-    over = over * _over_positive(re * re + im * im)
+    over = _quotient_of_positive(over, re * re + im * im)
     return Pair(re * over, -(im * over))
 
 
-def _over_positive(x):
-    return lax.abs(lax.full_like(x, -1) / x)
+def _quotient_of_positive(x, y):
+    return lax.abs(-x / y)
 
 
 def quotient(z: Any, w: Any, reciprocal_of_w: Any) -> Any:
