@@ -23,3 +23,12 @@ def pytest_sessionstart(session):
     found = len(jax.devices("cpu"))
     if found != DEVICES:
         raise pytest.UsageError(f"the tests need {DEVICES} CPU devices, found {found}: JAX came before conftest?")
+
+
+@pytest.fixture(scope="module")
+def little_optimised():
+    """For tests of rules and of what users see, not of loops: XLA's programs are the same, but LLVM does little."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()

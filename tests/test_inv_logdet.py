@@ -12,6 +12,8 @@ from test_transforms import DERIVATIVES, SHORT, TOLERANCE, example
 
 import jaxinv
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 # n and a batch for each kernel: reciprocal, fused LU, panel LU, LAPACK.
 BATCHES = {1: 17, 3: 17, 5: 750, 8: 17, 9: 648, 25: 5}
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]

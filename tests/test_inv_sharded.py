@@ -15,6 +15,8 @@ from jax.sharding import PartitionSpec as P
 import jaxinv
 from jaxinv import _lapack
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 TOLERANCE = 1e-12
 
 

@@ -11,6 +11,8 @@ from jax.test_util import check_grads
 import jaxinv
 from jaxinv import _rule
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 HIGHEST = jax.lax.Precision.HIGHEST
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 24, 32, 33, 48, 64]
 

@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 import jaxinv
 from jaxinv._kernels import LAPACK_BATCH_IS_SERIAL, kernel_name
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 TOLERANCE = 1e-12
 # n and the batch, which is enough on each of eight devices for each kernel: fused LU, panel LU, LAPACK.
 BATCHES = {3: 8 * 16, 9: 8 * 368, 21: 32}

@@ -21,6 +21,8 @@ from test_sharding import COLLECTIVES, entered, mesh
 import jaxinv
 from jaxinv._structure import KINDS
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 SCIPY = [None, "general", "gen", "diagonal", "upper triangular", "lower triangular", "pos", "sym", "her"]
 LONG = ["symmetric", "hermitian", "positive definite"]
 # Each structure, and each triangle that it may be read from.

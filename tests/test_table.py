@@ -27,6 +27,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxinv
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 BATCH = 17
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16", "int32"]
 

@@ -17,6 +17,8 @@ from jax import lax
 
 import jaxinv
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 TOLERANCE = 1e-11  # condition 4: a third derivative carries cond^4 eps, and n of it
 SIZES = [3, 20]  # either side of the limit of the small kernels
 
