@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import LANES, batch_axes, in_chunks, lanes, materialised
+from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
+from jaxinv._fused import materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
@@ -54,19 +55,13 @@ def blocked_lu_inverse(
     *shape, n, _ = X.shape
     batch = batch_axes(shape)
     f = _of_merged_batch(partial(_inverse, triangles, with_factors))
-    most = blocked_lanes()
-    out = in_chunks(f, batch, blocked_step(batch, n, X.dtype.itemsize, most), X.reshape(*batch, n, n), most)
+    out = in_chunks(f, batch, blocked_step(batch, n, X.dtype.itemsize), X.reshape(*batch, n, n), most_lanes())
     return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
-def blocked_lanes() -> int:
-    """The most lanes: one device takes a piece of the batch as it lies."""
-    return 1 if jax.device_count() == 1 else LANES
-
-
-def blocked_step(batch: Sequence[int], n: int, itemsize: int, most: int = LANES) -> int:
+def blocked_step(batch: Sequence[int], n: int, itemsize: int) -> int:
     """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike, of `FEWEST` matrices or more."""
-    _, _, length = lanes(batch, most)
+    _, _, length = lanes(batch, most_lanes())
     largest = max(CHUNK_BYTES // (n * n * itemsize), FEWEST)
     chunks = min(-(-math.prod(batch) // largest), length)
     return -(-length // chunks)

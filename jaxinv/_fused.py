@@ -6,14 +6,9 @@ matrix to the entries of its result. XLA compiles it to one loop over the batch,
 two calls is dead code) and which is split over the cores. The slices that pick the entries are fused into it, so the
 loop reads the matrices as they lie. (Over an axis of length 1 the algebraic simplifier would remove the reduction.)
 
-At n = 2 elementwise operations on arrays of the shape of the batch are better: as fast as a copy. LLVM unrolls the
-loops over rows and columns, and the loop over the batch that is left reads and writes four entries by shuffles of
-vectors, of which it has none for more than eight. XLA must fuse all into one loop, see `reciprocal`, and nothing else
-into it, see `gathered`.
-
-From n = 3 on the results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in
+The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in
 cache: large batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the
-same sets of the cache (n = 8: 105 ns, or 210).
+same sets of the cache (n = 8: 105 ns, or 210). At n = 2 there are no vectors, see `_two_by_two`.
 
 On GPU and TPU the same is said by a `reduce_window` whose window is one entry. XLA:GPU makes one kernel of it, a thread
 for each matrix, and another of the stacking. Four real entries are what one thread reads and writes at once: left to be
@@ -24,23 +19,18 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._scalars import number_like, numbers, parts, select
+from jaxinv._chunks import LANES, SHORTEST_AXIS, batch_axes, in_chunks, lanes, most_lanes
+from jaxinv._scalars import numbers, parts
+from jaxinv._two_by_two import map_in_place
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), 2026-11-25.
 # Matrices a chunk, at most: 4096 .. 16384 are even at n = 4 .. 8.
 CHUNK = 8192
-# A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards.
-LANES = 64
-LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
-# For these loops, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93. Panels are
-# faster with 64: n = 16 1.97 against 2.2 us.
+# For these loops, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
 LANES_OF_ONE_DEVICE = 8
-# An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
-SHORTEST_AXIS = 16
 # Smaller matrices are faster in one pass, n = 3 7 against 12 ns, although its vectors are as large as the result: where
 # the allocator gives such memory back after each call, its pages are new in the next (n = 4: 11 ns, or 25 to 40).
 CHUNKED_FROM = 4
@@ -71,7 +61,7 @@ def map_matrices(
     *shape, n, _ = X.shape
     reads, places = reads or range(n * n), places or range(sum(sizes))
     if n == 2 and not at_once:
-        return _in_place(f, sizes, reads, places, X)
+        return map_in_place(f, sizes, reads, places, X)
     if at_once:
         out = _at_once(f, sizes, reads, places, X.reshape(*(shape or [1]), n * n))
         return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
@@ -81,37 +71,12 @@ def map_matrices(
     if n < CHUNKED_FROM or not isinstance(batch[0], int):
         out = one_pass(X)
     else:
-        most = fused_lanes()
+        most = most_lanes(LANES_OF_ONE_DEVICE)
         out = in_chunks(one_pass, batch, fused_step(batch, X.dtype.itemsize, most), X, most)
     return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
-def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of a batch as it is worked on: its axes are kept, since each may be sharded, but for short ones.
-
-    On one device they are merged: n = 6 77 against 126 ns for a batch of (1024, 64), n = 8 165 against 266.
-    """
-    if jax.device_count() == 1 or not all(isinstance(size, int) for size in shape):
-        return (math.prod(shape),)
-    *outer, last = shape or (1,)
-    while outer and last < SHORTEST_AXIS:
-        last *= outer.pop()
-    return (*outer, last)
-
-
 map_at_once = partial(map_matrices, at_once=True)
-
-
-def lanes(batch: Sequence[int], most: int = LANES) -> tuple[int, int, int]:
-    """The longest axis of a batch, the places on it from which a chunk comes, at most, and the matrices at each."""
-    axis = max(range(len(batch)), key=lambda k: (batch[k], k))
-    count = math.gcd(batch[axis], most if len(batch) == 1 else LANES_OF_SEVERAL)
-    return axis, count, batch[axis] // count
-
-
-def fused_lanes() -> int:
-    """The most lanes for `map_matrices`."""
-    return LANES_OF_ONE_DEVICE if jax.device_count() == 1 else LANES
 
 
 def fused_step(batch: Sequence[int], itemsize: int, most: int = LANES) -> int:
@@ -124,49 +89,6 @@ def fused_step(batch: Sequence[int], itemsize: int, most: int = LANES) -> int:
     if total // length * step * itemsize % PAGE == 0:
         step = (step if step < length else step // 2) + max(1, LANES // 4 // count)
     return min(step, length)
-
-
-def in_chunks(
-    f: Callable[[Array], tuple[Array, ...]], batch: Sequence[int], step: int, X: Array, most: int = LANES
-) -> tuple[Array, ...]:
-    """`f` of X, shape (*batch, ...), on `step` matrices of each lane, of `most`, of its longest axis at a time.
-
-    `f` maps an array of shape (.., lanes, step, ..; ...) to several.
-    """
-    axis, count, length = lanes(batch, most)
-    split = (*batch[:axis], count, length, *batch[axis + 1 :])
-    X = X.reshape(*split, *X.shape[len(batch) :])
-    if step >= length:
-        return tuple(Y.reshape(*batch, *Y.shape[len(split) :]) for Y in f(X))
-    passes = -(-length // step)
-    is_last = axis == len(batch) - 1  # then a chunk of results is contiguous in each lane
-
-    def chunk(start):
-        return f(lax.dynamic_slice_in_dim(X, start, step, axis + 1))
-
-    def flat(Y, shape):
-        return Y.reshape(*shape[:-1], -1) if is_last else Y.reshape(*shape, -1)
-
-    def body(i, Ys):
-        # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
-        start = jnp.minimum(many(i, passes) * step, length - step)
-        Zs = [flat(new, new.shape[: len(split)]) for new in chunk(start)]
-        return tuple(
-            lax.dynamic_update_slice_in_dim(Y, Z, start * (Z.shape[axis + 1] // step), axis + 1)
-            for Y, Z in zip(Ys, Zs, strict=True)
-        )
-
-    shapes = [Y.shape[len(split) :] for Y in jax.eval_shape(chunk, 0)]
-    zero = jnp.zeros_like(X.reshape(*split, -1)[..., 0])
-    zero = zero if is_last else zero[..., None]
-    start = tuple(jnp.tile(zero, (*(1,) * (zero.ndim - 1), math.prod(shape))) for shape in shapes)
-    Ys = lax.fori_loop(0, passes, body, start)
-    return tuple(Y.reshape(*batch, *shape) for Y, shape in zip(Ys, shapes, strict=True))
-
-
-def many(i: Array, passes: int) -> Array:
-    """`i`, the index of a loop, by way of a sort: XLA compiles no loop with a sort as one single-threaded kernel."""
-    return lax.sort(jnp.stack([i, jnp.full_like(i, passes)]))[0]
 
 
 def _one_pass(run, f, sizes, reads, places, X):
@@ -185,41 +107,6 @@ def _one_pass(run, f, sizes, reads, places, X):
         results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
     placed = iter([jnp.zeros_like(X[..., 0]) if k is None else results[k] for k in places])
     return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
-
-
-def _in_place(f, sizes, reads, places, X):
-    """`f` of the entries of 2 x 2 matrices, each array of results in one loop that writes it as it lies."""
-    out = []
-    for size in sizes:
-        entries = scattered(X)
-        results = [*f(*(entries[k] for k in reads))]
-        zero = number_like(entries[0], 0)
-        values = [zero if k is None else results[k] for k in places[:size]]
-        places = places[size:]
-        Y = gathered(values if size == 4 else [*values, *values])
-        out.append(Y.reshape(*X.shape[:-2], 4) if size == 4 else Y[..., 0, :])
-        X = lax.optimization_barrier(X)  # so that the next array shares no division with this one
-    return tuple(out)
-
-
-def scattered(X: Array) -> list:
-    """The entries of 2 x 2 matrices, row by row, each as an array of the shape of X or a pair of them."""
-    entries = [jnp.broadcast_to(X[..., i, j][..., None, None], X.shape) for i in range(2) for j in range(2)]
-    return numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
-
-
-def gathered(entries: Sequence) -> Array:
-    """The inverse of `scattered`.
-
-    LLVM unrolls the loops over rows and columns before it vectorises the one over the batch if each row is asked for,
-    the last one too. The division, by what LLVM knows to be one, ends the loop: XLA computes no division for each use.
-    """
-    shape = parts(entries)[0].shape
-    i, j = (lax.broadcasted_iota(jnp.int32, shape, len(shape) - axis) for axis in (2, 1))
-    rows = [select(j == 0, *entries[:2]), select(j == 0, *entries[2:])]
-    Y = parts([select(i == 0, rows[0], select(i == 1, rows[1], entries[3]))])
-    Y = [y / lax.select(i == 2, y, lax.full_like(y, 1)) for y in Y]
-    return lax.complex(*Y) if len(Y) == 2 else Y[0]
 
 
 def _at_once(f, sizes, reads, places, X):

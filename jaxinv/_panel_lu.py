@@ -25,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._fused import LANES, batch_axes, computed, in_chunks, lanes, many, materialised, one_loop
+from jaxinv._chunks import batch_axes, in_chunks, lanes, many, most_lanes
+from jaxinv._fused import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
@@ -47,7 +48,7 @@ def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
     batch = batch_axes(shape)
     step = panel_step(batch, n, X.dtype.itemsize)
     chunk = partial(_inverse_of_chunk, with_factors)
-    out = in_chunks(chunk, batch, step, X.reshape(*batch, n, n), panel_lanes())
+    out = in_chunks(chunk, batch, step, X.reshape(*batch, n, n), most_lanes())
     return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
@@ -56,18 +57,13 @@ def panel_step(batch: Sequence[int], n: int, itemsize: int) -> int:
 
     Alone on an axis it is an odd number of tiles, or the vectors of a panel share the same sets of the cache.
     """
-    axis, count, length = lanes(batch, panel_lanes())
+    axis, count, length = lanes(batch, most_lanes())
     tile = TILE if axis == len(batch) - 1 else 1
     tiles = max(CHUNK_BYTES // (n * n * itemsize * (math.prod(batch) // length) * tile), 1)
     if count == 1:
         chunks = max(-(-length // (tiles * tile)), 1 if length % tile == 0 else 2)
         tiles = -(-length // (chunks * tile)) | 1
     return min(tiles * tile, length)
-
-
-def panel_lanes() -> int:
-    """The most lanes for panels: one on one device, where chunks need not lie within shards."""
-    return 1 if jax.device_count() == 1 else LANES
 
 
 def _inverse_of_chunk(with_factors, X):

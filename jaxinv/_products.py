@@ -12,9 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import gathered, materialised, scattered
+from jaxinv._fused import materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
+from jaxinv._two_by_two import gathered, scattered
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.

@@ -27,7 +27,11 @@ def pytest_sessionstart(session):
 
 @pytest.fixture(scope="module")
 def little_optimised():
-    """For tests of rules and of what users see, not of loops: XLA's programs are the same, but LLVM does little."""
+    """For tests of rules and of what users see, not of loops: XLA's programs are the same, but LLVM does little.
+
+    JAX's cache of programs knows nothing of it: one that another module has left there rounds otherwise.
+    """
+    jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -11,7 +11,7 @@ from _accuracy import inverse
 from _limits import MEASURED
 
 import jaxinv
-from jaxinv import _blocked_lu, _fused, _kernels, _panel_lu, _products
+from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _panel_lu, _products
 
 EPS = np.finfo(np.float32).eps
 
@@ -51,8 +51,8 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 
 CHUNKS = {
     "fused LU": (5, _fused.CHUNK),
-    "panel LU": (13, _fused.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
-    "blocked LU": (64, _fused.LANES * _blocked_lu.blocked_step((2**20,), 64, 8)),
+    "panel LU": (13, _chunks.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
+    "blocked LU": (64, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 64, 8)),
 }
 
 
