@@ -6,9 +6,9 @@ matrix to the entries of its result. XLA compiles it to one loop over the batch,
 two calls is dead code) and which is split over the cores. The slices that pick the entries are fused into it, so the
 loop reads the matrices as they lie. (Over an axis of length 1 the algebraic simplifier would remove the reduction.)
 
-The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in
-cache: large batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the
-same sets of the cache (n = 8: 105 ns, or 210). At n = 2 there are no vectors, see `_two_by_two`.
+The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in cache: large
+batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the same sets of
+the cache (n = 8: 105 ns, or 210). At n = 2 there are no vectors, see `_two_by_two`.
 
 On GPU and TPU the same is said by a `reduce_window` whose window is one entry. XLA:GPU makes one kernel of it, a thread
 for each matrix, and another of the stacking. Four real entries are what one thread reads and writes at once: left to be

@@ -1,7 +1,7 @@
 """2 x 2 matrices: elementwise operations on arrays of the shape of the batch, in one loop on CPU, as fast as a copy.
 
 LLVM unrolls the loops over rows and columns, and the loop over the batch that is left reads and writes four entries by
-shuffles of vectors, of which it has none for more than eight. XLA must fuse all into that loop, see `reciprocal` in
+shuffles of vectors, of which it has none for more than eight. XLA must fuse all into that loop, see `quotient` in
 `_scalars`, and nothing else into it, see `gathered`.
 """
 

@@ -14,8 +14,8 @@ import jaxinv
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
-# n and a batch for each kernel: reciprocal, fused LU, panel LU, LAPACK.
-BATCHES = {1: 17, 3: 17, 5: 750, 8: 17, 9: 648, 25: 5}
+# n and a batch for each kernel: reciprocal, fused LU as it lies and of vectors, panel LU, LAPACK.
+BATCHES = {1: 17, 2: 17, 3: 17, 5: 750, 8: 17, 9: 648, 25: 5}
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]
 
 
@@ -60,7 +60,7 @@ def test_inverse_has_the_bits_of_inv(n):
     np.testing.assert_array_equal(jaxinv.inv_logdet(X).inverse, jaxinv.inv(X))
 
 
-@pytest.mark.parametrize("n", [3, 8, 9, 25])
+@pytest.mark.parametrize("n", [2, 3, 8, 9, 25])
 def test_sign_of_permutations_is_exact(n):
     rng = np.random.default_rng(n)
     X = np.stack([np.eye(n, dtype=np.float32)[rng.permutation(n)] for _ in range(BATCHES[n])])

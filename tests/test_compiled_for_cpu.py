@@ -1,0 +1,63 @@
+"""What XLA makes for CPU of the kernels, read in the compiled programs: what costs time and changes no number."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxinv
+from jaxinv import _blocked_lu, _lapack
+
+MATRICES = 4096
+
+
+def gradient(X, G):
+    return jax.vjp(jaxinv.inv, X)[1](G)
+
+
+def compiled(f, *shapes, dtype="float32"):
+    return jax.jit(f).lower(*(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)).compile().as_text()
+
+
+def operations(program):
+    """Of the entry computation, but for its parameters."""
+    entry = re.search(r"^ENTRY .*?^}", program, re.MULTILINE | re.DOTALL)[0]
+    return [name for name in re.findall(r" = \S+ ([a-z-]+)\(", entry) if name != "parameter"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize("f", [jaxinv.inv, gradient], ids=["inv", "gradient"])
+def test_2_x_2_matrices_take_a_loop_for_each_result(f, dtype):
+    """One for Y and one for the products of its gradient: no copy, no stacking, nothing computed once for each use."""
+    shape = (MATRICES, 2, 2)
+    results = {jaxinv.inv: 1, gradient: 2}[f]
+    program = compiled(f, *[shape] * results, dtype=dtype)
+    assert operations(program) == ["fusion"] * results
+    assert "concatenate(" not in program
+    # Of an elimination: 1 / u_00, for complex numbers in two steps, l_10, and 1 / u_11; and the one of `gathered`.
+    divisions = {"float32": 3 + 1, "float64": 3 + 1, "complex64": 4 + 2}[dtype]
+    assert len(re.findall(r" divide\(", program)) == divisions + (results - 1) * (1 + (dtype == "complex64"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_inverse_and_factors_of_2_x_2_matrices_share_no_loop(dtype):
+    """Else what both need would be computed in one more, entry by entry: Y, the factors, signs, logarithms, their sum."""
+    assert operations(compiled(jaxinv.inv_logdet, (MATRICES, 2, 2), dtype=dtype)) == ["fusion"] * 5
+
+
+@pytest.mark.parametrize("matrices", [5, 200])
+def test_factorisations_of_a_batch_are_many_calls(matrices, monkeypatch):
+    """On one device, where each runs in one thread: for fewer than nine XLA uses one thread only."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    program = compiled(partial(_blocked_lu.blocked_lu_inverse, lambda lower, D: D), (matrices, 40, 40))
+    calls = min(matrices, 32) if _lapack.LAPACK_BATCH_IS_SERIAL else 1  # of the body of a loop, lest they hang
+    assert len(re.findall(r"custom_call_target=\"lapack_sgetrf_ffi\"", program)) == calls
+
+
+def test_a_chunk_of_blocks_keeps_its_memory(monkeypatch):
+    """Beyond 32 MiB the allocator gives temporaries back after each call, and their pages are new in the next."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    X = jax.ShapeDtypeStruct((2**14, 64, 64), jnp.float32)
+    assert jax.jit(jaxinv.inv).lower(X).compile().memory_analysis().temp_size_in_bytes < 2**25
