@@ -43,7 +43,7 @@ def test_2_x_2_matrices_take_a_loop_for_each_result(f, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_inverse_and_factors_of_2_x_2_matrices_share_no_loop(dtype):
-    """Else what both need would be computed in one more, entry by entry: Y, the factors, signs, logarithms, their sum."""
+    """Else what both need would be in one more, entry by entry: Y, the factors, signs, logarithms, their sum."""
     assert operations(compiled(jaxinv.inv_logdet, (MATRICES, 2, 2), dtype=dtype)) == ["fusion"] * 5
 
 
