@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,22 +41,28 @@ def most_lanes(on_one_device: int = 1) -> int:
 
 
 def in_chunks(
-    f: Callable[[Array], tuple[Array, ...]], batch: Sequence[int], step: int, X: Array, most: int = LANES
+    f: Callable[[Any], tuple[Array, ...]],
+    batch: Sequence[int],
+    step: int,
+    X: Array,
+    most: int = LANES,
+    chunk_of: Callable[[Array, Array | int, int, int], Any] = lax.dynamic_slice_in_dim,
 ) -> tuple[Array, ...]:
     """`f` of X, shape (*batch, ...), on `step` matrices of each lane, of `most`, of its longest axis at a time.
 
-    `f` maps an array of shape (.., lanes, step, ..; ...) to several.
+    `f` maps what `chunk_of` makes of an array, a start, the step and an axis, by default an array of shape (.., lanes,
+    step, ..; ...), to several arrays.
     """
     axis, count, length = lanes(batch, most)
     split = (*batch[:axis], count, length, *batch[axis + 1 :])
     X = X.reshape(*split, *X.shape[len(batch) :])
     if step >= length:
-        return tuple(Y.reshape(*batch, *Y.shape[len(split) :]) for Y in f(X))
+        return tuple(Y.reshape(*batch, *Y.shape[len(split) :]) for Y in f(chunk_of(X, 0, length, axis + 1)))
     passes = -(-length // step)
     is_last = axis == len(batch) - 1  # then a chunk of results is contiguous in each lane
 
     def chunk(start):
-        return f(lax.dynamic_slice_in_dim(X, start, step, axis + 1))
+        return f(chunk_of(X, start, step, axis + 1))
 
     def flat(Y, shape):
         return Y.reshape(*shape[:-1], -1) if is_last else Y.reshape(*shape, -1)

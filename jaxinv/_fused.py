@@ -6,9 +6,11 @@ matrix to the entries of its result. XLA compiles it to one loop over the batch,
 two calls is dead code) and which is split over the cores. The slices that pick the entries are fused into it, so the
 loop reads the matrices as they lie. (Over an axis of length 1 the algebraic simplifier would remove the reduction.)
 
-The results are vectors over the batch, one for each entry; stacking them is a transposition, cheap in cache: large
-batches go through in chunks. No two vectors may lie a multiple of `PAGE` bytes apart, or they share the same sets of
-the cache (n = 8: 105 ns, or 210). At n = 2 there are no vectors, see `_two_by_two`.
+The results are vectors over the batch, one for each entry; stacking them is a transposition. They are as large as the
+result: larger batches go through in chunks, see `ONE_PASS_BYTES`. At n = 2 there are no vectors, see `_two_by_two`.
+
+A loop that is split over cores in parts of unequal length asks in each step whether its part has ended, and LLVM leaves
+it scalar. So a batch is seen as a few equal lanes of matrices, which XLA splits instead, see `in_lanes`.
 
 On GPU and TPU the same is said by a `reduce_window` whose window is one entry. XLA:GPU makes one kernel of it, a thread
 for each matrix, and another of the stacking. Four real entries are what one thread reads and writes at once: left to be
@@ -19,22 +21,28 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._chunks import LANES, SHORTEST_AXIS, batch_axes, in_chunks, lanes, most_lanes
+from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
-# Measured on AMD EPYC 9004 (2 cores, AVX-512), 2026-11-25.
-# Matrices a chunk, at most: 4096 .. 16384 are even at n = 4 .. 8.
-CHUNK = 8192
-# For these loops, of 2 .. 64 the best at n = 4 .. 8: n = 6 36 against 43 ns with 64, n = 8 81 against 93.
-LANES_OF_ONE_DEVICE = 8
-# Smaller matrices are faster in one pass, n = 3 7 against 12 ns, although its vectors are as large as the result: where
-# the allocator gives such memory back after each call, its pages are new in the next (n = 4: 11 ns, or 25 to 40).
-CHUNKED_FROM = 4
+# Measured on an Intel Xeon of the fourth generation (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
+# A batch of fewer bytes goes through at once: n = 4 15 against 24 ns in chunks, n = 6 45 against 57, n = 8 130 against
+# 150. Its vectors and its result stay below 32 MiB together, beyond which the allocator gives memory back after each
+# call, and its pages are new in the next: n = 4 64 ns, and 43 in chunks.
+ONE_PASS_BYTES = 2**24
+CHUNK_BYTES = 2**22  # n = 4 49 ns with 0.5 MiB, 45 with 1, 43 with 4, 41 with 8; n = 8 238, 279, 232, 275
+# On AMD EPYC 9004 more vectors than these that lie a multiple of `PAGE` bytes apart share the same sets of the cache (n
+# = 8: 105 ns, or 210): such a batch goes through in chunks of another length.
+VECTORS_OF_PAGE = 16
 PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
+# Lanes, which are split over cores, at most and at least; few, since LLVM leaves the end of each one scalar. A batch
+# that has none is filled up, which costs two copies: n = 4 45 ns without, 23 with them, 14 where there are lanes.
+LANES_OF_LOOP, FEWEST_LANES = 16, 8
+LANES_FROM = 512  # matrices
 
 
 def map_matrices(
@@ -63,38 +71,93 @@ def map_matrices(
     if n == 2 and not at_once:
         return map_in_place(f, sizes, reads, places, X)
     if at_once:
-        out = _at_once(f, sizes, reads, places, X.reshape(*(shape or [1]), n * n))
+        entries = _entries(reads, X.reshape(*(shape or [1]), n * n))
+        if n == 2 and not jnp.iscomplexobj(X):
+            out = _one_pass(lambda f, *vectors: f(*vectors), f, sizes, places, entries)
+            out = lax.optimization_barrier(out)  # so that what uses it does not compute it anew
+        else:
+            out = _one_pass(one_kernel, f, sizes, places, entries)
         return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
     batch = batch_axes(shape)
     X = X.reshape(*batch, n * n)
-    one_pass = partial(_one_pass, one_loop, f, sizes, reads, places)
-    if n < CHUNKED_FROM or not isinstance(batch[0], int):
-        out = one_pass(X)
+    one_pass = in_lanes(partial(_one_pass, one_loop, f, sizes, places))
+    if _fits_one_pass(batch, n * n, X.dtype.itemsize):
+        out = one_pass(_entries(reads, _filled(X)))
+        if batch != out[0].shape[:-1]:
+            out = tuple(Y[: batch[0]] for Y in out)
     else:
-        most = most_lanes(LANES_OF_ONE_DEVICE)
-        out = in_chunks(one_pass, batch, fused_step(batch, X.dtype.itemsize, most), X, most)
+        step = fused_step(batch, n * n, X.dtype.itemsize)
+        out = in_chunks(one_pass, batch, step, X, most_lanes(), partial(_entries_of_chunk, reads))
     return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
 
 
 map_at_once = partial(map_matrices, at_once=True)
 
 
-def fused_step(batch: Sequence[int], itemsize: int, most: int = LANES) -> int:
-    """Matrices of a lane in a chunk: as few chunks as `CHUNK` allows, and vectors over a chunk that spread in cache."""
-    axis, count, length = lanes(batch, most)
+def _fits_one_pass(batch, entries, itemsize):
+    if not all(isinstance(size, int) for size in batch):
+        return True
     total = math.prod(batch)
-    step = -(-length // -(-total // CHUNK))
-    if len(batch) > 1 and axis == len(batch) - 1:
-        step = max(step, SHORTEST_AXIS)
+    shares_sets = entries > VECTORS_OF_PAGE and total >= PAGE and total * itemsize % PAGE == 0
+    return total * entries * itemsize <= ONE_PASS_BYTES and not shares_sets
+
+
+def fused_step(batch: Sequence[int], entries: int, itemsize: int) -> int:
+    """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike, in whole lanes of the loop."""
+    _, _, length = lanes(batch, most_lanes())
+    total = math.prod(batch)
+    chunks = max(-(-total * entries * itemsize // CHUNK_BYTES), 2)
+    step = -(-length // chunks)
+    step += -step % LANES_OF_LOOP
     if total // length * step * itemsize % PAGE == 0:
-        step = (step if step < length else step // 2) + max(1, LANES // 4 // count)
+        step += LANES_OF_LOOP
     return min(step, length)
 
 
-def _one_pass(run, f, sizes, reads, places, X):
-    """`f` of the entries of X, shape (..., entries), in the loop that `run` makes."""
-    is_complex = jnp.iscomplexobj(X)
-    vectors = parts(X[..., k] for k in reads)
+def _filled(X):
+    """X, shape (batch, entries), with the first matrices once more at the end if it has too few lanes."""
+    size = X.shape[0]
+    if not _has_lanes(X.shape[:-1]) or math.gcd(size, LANES_OF_LOOP) >= FEWEST_LANES:
+        return X
+    return jnp.concatenate([X, X[: -size % LANES_OF_LOOP]])
+
+
+def _has_lanes(batch):
+    return len(batch) == 1 and jax.device_count() == 1 and isinstance(batch[0], int) and batch[0] >= LANES_FROM
+
+
+def in_lanes(f: Callable[[Sequence[Array]], tuple[Array, ...]]) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
+    """`f` of vectors over a batch, seen as lanes, which XLA may split over cores without a look at each matrix."""
+
+    def on_lanes(vectors):
+        batch = vectors[0].shape
+        count = math.gcd(batch[0], LANES_OF_LOOP) if _has_lanes(batch) else 1
+        if count == 1:
+            return f(vectors)
+        return tuple(Y.reshape(*batch, -1) for Y in f([x.reshape(count, -1) for x in vectors]))
+
+    return on_lanes
+
+
+def _entries(reads, X):
+    return [X[..., k] for k in reads]
+
+
+def _entries_of_chunk(reads, X, start, step, axis):
+    """Slices that are fused into the loop; of the chunk as an array there would be a copy."""
+    sizes = (*X.shape[:axis], step, *X.shape[axis + 1 : -1], 1)
+    zero = jnp.zeros_like(start)
+    before, after = [zero] * axis, [zero] * (X.ndim - axis - 2)
+    return [
+        lax.dynamic_slice(X, [*before, start, *after, jnp.full_like(start, k)], sizes).reshape(sizes[:-1])
+        for k in reads
+    ]
+
+
+def _one_pass(run, f, sizes, places, entries):
+    """`f` of the entries of many matrices, in the loop that `run` makes."""
+    is_complex = jnp.iscomplexobj(entries[0])
+    vectors = parts(entries)
     count = (1 + max(k for k in places if k is not None)) * (1 + is_complex)
     operands = len(vectors)
     spare = [jnp.zeros_like(vectors[0])] * (count - operands)  # there are as many results as operands
@@ -105,15 +168,8 @@ def _one_pass(run, f, sizes, reads, places, X):
     results = list(run(f_of_parts, *vectors, *spare))
     if is_complex:
         results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
-    placed = iter([jnp.zeros_like(X[..., 0]) if k is None else results[k] for k in places])
+    placed = iter([jnp.zeros_like(entries[0]) if k is None else results[k] for k in places])
     return tuple(jnp.stack([next(placed) for _ in range(size)], axis=-1) for size in sizes)
-
-
-def _at_once(f, sizes, reads, places, X):
-    if X.shape[-1] != 4 or jnp.iscomplexobj(X):
-        return _one_pass(one_kernel, f, sizes, reads, places, X)
-    out = _one_pass(lambda f, *vectors: f(*vectors), f, sizes, reads, places, X)
-    return lax.optimization_barrier(out)  # so that what uses it does not compute it anew
 
 
 def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:

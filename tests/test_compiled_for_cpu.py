@@ -47,6 +47,15 @@ def test_inverse_and_factors_of_2_x_2_matrices_share_no_loop(dtype):
     assert operations(compiled(jaxinv.inv_logdet, (MATRICES, 2, 2), dtype=dtype)) == ["fusion"] * 5
 
 
+@pytest.mark.parametrize("batch", [65536, 65535])
+def test_loop_has_lanes_for_cores(monkeypatch, batch):
+    """Split in parts of unequal length, it would ask in each step whether its part has ended: four times as slow."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    program = compiled(jaxinv.inv, (batch, 4, 4))
+    assert len(re.findall(r"ROOT \S+ = \(f32\[16,4096\]\{1,0\}, .* reduce\(", program)) == 1
+    assert " while(" not in program
+
+
 @pytest.mark.parametrize("matrices", [5, 200])
 def test_factorisations_of_a_batch_are_many_calls(matrices, monkeypatch):
     """On one device, where each runs in one thread: for fewer than nine XLA uses one thread only."""
@@ -56,8 +65,9 @@ def test_factorisations_of_a_batch_are_many_calls(matrices, monkeypatch):
     assert len(re.findall(r"custom_call_target=\"lapack_sgetrf_ffi\"", program)) == calls
 
 
-def test_a_chunk_of_blocks_keeps_its_memory(monkeypatch):
+@pytest.mark.parametrize("n", [4, 64])
+def test_chunks_keep_their_memory(monkeypatch, n):
     """Beyond 32 MiB the allocator gives temporaries back after each call, and their pages are new in the next."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    X = jax.ShapeDtypeStruct((2**14, 64, 64), jnp.float32)
+    X = jax.ShapeDtypeStruct((2**26 // n**2, n, n), jnp.float32)
     assert jax.jit(jaxinv.inv).lower(X).compile().memory_analysis().temp_size_in_bytes < 2**25

@@ -50,7 +50,7 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 
 
 CHUNKS = {
-    "fused LU": (5, _fused.CHUNK),
+    "fused LU": (5, _fused.ONE_PASS_BYTES // (5 * 5 * 8)),
     "panel LU": (13, _chunks.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
     "blocked LU": (64, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 64, 8)),
 }
@@ -66,18 +66,21 @@ def test_chunks_cover_the_batch(kernel, batch):
 
 
 ON_ONE_DEVICE = [
-    *(("fused LU", 4, batch) for batch in ((_fused.CHUNK + 8,), (_fused.CHUNK + 1,), (5, 2049))),
+    *(("fused LU", 4, batch) for batch in ((511,), (513,), (520,), (5, 2049), (2**12,))),
+    *(("fused LU", 4, (_fused.ONE_PASS_BYTES // (4 * 4 * 8) + more,)) for more in (0, 1, 8)),
+    *(("fused LU", 5, (size,)) for size in (2**12, 2**13, 3 * 2**12)),
     *(("panel LU", n, batch) for n in (9, 10) for batch in ((31,), (96,), (97,), (3, 1400), (5001,))),
 ]
 
 
 @pytest.mark.parametrize(("kernel", "n", "batch"), ON_ONE_DEVICE, ids=str)
 def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
-    """Where axes are merged and a chunk comes from fewer places than on several devices."""
+    """Where axes are merged, loops have lanes, and a chunk comes from fewer places than on several devices."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     X = np.random.default_rng(0).uniform(-1, 1, (*batch, n, n)) + 2 * n * np.eye(n)
-    (Y,) = jax.jit(lambda X: _kernels.KERNELS[kernel](X, False))(X)
+    Y, factors = jax.jit(lambda X: _kernels.KERNELS[kernel](X, True))(X)
     np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
 
 
 @pytest.mark.parametrize("batch", [_panel_lu.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
