@@ -36,17 +36,23 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # 2026-11-25, float32: n = 9 0.32 against LAPACK's 0.88 us, n = 12 0.41 against 1.2, n = 16 0.75 against 2.0, n = 24
-# 2.3 against 3.6, n = 32 5.2 against 6.9, n = 33 6.7 against 8.0 and 8.6 with blocks, n = 40 9.0 and 8.8; float64:
-# n = 12 0.89 against 2.2, n = 24 4.8 against 7.1, n = 31 23 and 15; complex64: n = 8 0.44 against 1.4, n = 24 6.7
-# against 10. complex128 would be 1.5 to 2 times as fast to n = 16, but its left residual reaches 42 n eps on a Pascal
-# matrix (n = 13), LAPACK's limit being 30.
-PANEL_UP_TO = {"float32": 39, "float64": 28, "complex64": 24}
-# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24, and 500 of 32.
+# 2.3 against 3.6; float64: n = 12 0.89 against 2.2; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10. complex128
+# would be 1.5 to 2 times as fast to n = 16, but its left residual reaches 42 n eps on a Pascal matrix (n = 13), LAPACK's
+# limit being 30. Against blocks they are slower from n = 36 (float32) and 28 (float64) on, and sooner on an Intel Xeon of
+# the fourth generation: float32 n = 20 4.6 against 5.7 us, n = 24 7.4 and 6.8, n = 28 11.3 and 8.6; float64 n = 17 6.6
+# and 7.2, n = 20 10.0 and 8.5, n = 24 15.9 and 10.5.
+PANEL_UP_TO = {"float32": 24, "float64": 18, "complex64": 24}
+if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
+    PANEL_UP_TO |= {"float32": 39, "float64": 28}
+# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n = 192 165
 # against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710 against
-# 540, where LAPACK factorises with all cores. Not tried for complex ones.
-BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
+# 540, where LAPACK factorises with all cores. On the Xeon n = 32 10.7 against 19, n = 48 22 against 39. Not tried for
+# complex ones.
+BLOCKED_FROM_TO = {"float32": (25, 256), "float64": (19, 128)}
+if not LAPACK_BATCH_IS_SERIAL:
+    BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
 # Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
 BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
@@ -68,12 +74,8 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
         return "elementwise LU" if is_unrolled else "batched LU"
     if is_unrolled and not at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
         return "fused LU"
-    if (
-        not is_unrolled
-        and at_most(n, PANEL_UP_TO.get(name, 0))
-        and isinstance(batch, int)
-        and batch >= max(PANEL_FROM_BATCH[name], n**2 // 2)
-    ):
+    is_panel = not is_unrolled and at_most(n, PANEL_UP_TO.get(name, 0)) and isinstance(batch, int)
+    if is_panel and batch >= PANEL_FROM_BATCH[name]:
         return "panel LU"
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
     if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:

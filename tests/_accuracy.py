@@ -13,8 +13,8 @@ from jaxinv._large_lu import Cuts, large_lu_inverse
 KERNELS = {
     "reciprocal": (1,),
     "fused LU": (2, 3, 4, 5, 6, 8),
-    "panel LU": (9, 13, 25),
-    "blocked LU": (33,),
+    "panel LU": (9, 13, 24),
+    "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
     "LU in turn": (9,),

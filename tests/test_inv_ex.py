@@ -12,7 +12,7 @@ from test_transforms import DERIVATIVES, SHORT, TOLERANCE, example, oracle
 
 import jaxinv
 
-# n and a batch for each kernel: reciprocal, fused LU, panel LU, LAPACK.
+# n and a batch for each kernel: reciprocal, fused LU, panel LU, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 8: 17, 9: 400, 25: 5}
 sizes = pytest.mark.parametrize("n", BATCHES)
 
