@@ -24,7 +24,9 @@ def measured(request):
 
 
 def test_lapack_ratio_below_30(measured):
-    """The left residual is what LAPACK bounds. Beyond a condition number of 0.1 / eps, LU bounds one of the two."""
+    """The left residual is what LAPACK bounds. Beyond a condition number of 0.1 / eps, LU bounds one of the two; beyond
+    1 / eps, where blocks of it may be as good as singular, ours is to be no larger than LAPACK's larger one.
+    """
     for name in MATRICES:
         finite = np.isfinite(measured.Y[name]).all((-2, -1))
         assert finite[measured.is_invertible(name, margin=1)].all(), name
@@ -32,7 +34,9 @@ def test_lapack_ratio_below_30(measured):
             continue
         left, right = measured.ratios(name)
         if not measured.is_invertible(name).all():
-            assert min(left, right) <= 30, (name, left, right)
+            A = measured.A[name][:1]
+            most = 30 if measured.is_invertible(name, margin=1).all() else max(30, *lapack_ratios(A, getri(A)))
+            assert min(left, right) <= most, (name, left, right, most)
             continue
         assert left <= 30, (name, left)
         # Of badly scaled matrices the right one is not bounded for any inverse by columns, in LAPACK neither.
