@@ -36,11 +36,11 @@ FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # 2026-11-25, float32: n = 9 0.32 against LAPACK's 0.88 us, n = 12 0.41 against 1.2, n = 16 0.75 against 2.0, n = 24
-# 2.3 against 3.6; float64: n = 12 0.89 against 2.2; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10. complex128
-# would be 1.5 to 2 times as fast to n = 16, but its left residual reaches 42 n eps on a Pascal matrix (n = 13), where
-# LAPACK's limit is 30. Against blocks they are slower from n = 36 (float32) and 28 (float64) on, and sooner on an Intel
-# Xeon of the fourth generation: float32 n = 20 4.6 against 5.7 us, n = 24 7.4 and 6.8, n = 28 11.3 and 8.6; float64
-# n = 17 6.6 and 7.2, n = 20 10.0 and 8.5, n = 24 15.9 and 10.5.
+# 2.3 against 3.6; float64: n = 12 0.89 against 2.2; complex64: n = 8 0.44 against 1.4, n = 24 6.7 against 10.
+# complex128 would be 1.5 to 2 times as fast to n = 16, but its left residual is 42 n eps on a Pascal matrix of n = 13,
+# where LAPACK's limit is 30. Against blocks they are slower from n = 36 (float32) and 28 (float64) on, and sooner on
+# an Intel Xeon of the fourth generation: float32 n = 20 4.6 against 5.7 us, n = 24 7.4 and 6.8, n = 28 11.3 and 8.6;
+# float64 n = 17 6.6 and 7.2, n = 20 10.0 and 8.5, n = 24 15.9 and 10.5.
 PANEL_UP_TO = {"float32": 24, "float64": 18, "complex64": 24}
 if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
