@@ -57,8 +57,10 @@ if not LAPACK_BATCH_IS_SERIAL:
 BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
 # with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
-# n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. Not tried on more than two cores.
-LARGE_FROM = {"float32": 512, "float64": 2048}
+# n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. On the Xeon, whose LAPACK is as
+# fast as products, n = 512 7.0 against 6.4, n = 1024 39 against 33, n = 2048 199 against 153, with the gradient 12
+# against 14, 55 against 68, 351 against 363; float64 n = 2048 583 against 327. Not tried on more than two cores.
+LARGE_FROM = {"float32": 512}
 LARGE_UP_TO = 4096
 
 

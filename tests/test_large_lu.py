@@ -65,7 +65,7 @@ def test_one_device_takes_it_with_its_derivatives(n, monkeypatch):
 def test_the_table_gives_it_single_real_matrices():
     name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu")
     assert [name(n) for n in (511, 512, 4096, 4097)] == ["batched LU", "large LU", "large LU", "batched LU"]
-    assert [name(n, "float64") for n in (2047, 2048)] == ["batched LU", "large LU"]
+    assert [name(n, "float64") for n in (512, 2048)] == ["batched LU", "batched LU"]
     assert {name(2048, "complex64"), name(2048, "complex128")} == {"batched LU"}
     assert name(1024, batch=2) != "large LU"
 
