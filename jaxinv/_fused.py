@@ -36,9 +36,10 @@ from jaxinv._two_by_two import map_in_place
 ONE_PASS_BYTES = 2**24
 CHUNK_BYTES = 2**22  # n = 4 49 ns with 0.5 MiB, 45 with 1, 43 with 4, 41 with 8; n = 8 238, 279, 232, 275
 # On AMD EPYC 9004 more vectors than these that lie a multiple of `PAGE` bytes apart share the same sets of the cache (n
-# = 8: 105 ns, or 210): such a batch goes through in chunks of another length.
+# = 8: 105 ns, or 210): such a batch, unless it is small, goes through in chunks of another length.
 VECTORS_OF_PAGE = 16
 PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
+CHUNKED_FROM = 4096  # matrices
 # Lanes, which are split over cores, at most and at least; few, since LLVM leaves the end of each one scalar. A batch
 # that has none is filled up, which costs two copies: n = 4 45 ns without, 23 with them, 14 where there are lanes.
 LANES_OF_LOOP, FEWEST_LANES = 16, 8
@@ -98,7 +99,7 @@ def _fits_one_pass(batch, entries, itemsize):
     if not all(isinstance(size, int) for size in batch):
         return True
     total = math.prod(batch)
-    shares_sets = entries > VECTORS_OF_PAGE and total >= PAGE and total * itemsize % PAGE == 0
+    shares_sets = entries > VECTORS_OF_PAGE and total >= CHUNKED_FROM and total * itemsize % PAGE == 0
     return total * entries * itemsize <= ONE_PASS_BYTES and not shares_sets
 
 
@@ -123,7 +124,9 @@ def _filled(X):
 
 
 def _has_lanes(batch):
-    return len(batch) == 1 and jax.device_count() == 1 and isinstance(batch[0], int) and batch[0] >= LANES_FROM
+    """Whether a batch has one axis, besides such of length 1, and on it enough matrices on one device."""
+    size = batch[-1]
+    return isinstance(size, int) and LANES_FROM <= size == math.prod(batch) and jax.device_count() == 1
 
 
 def in_lanes(f: Callable[[Sequence[Array]], tuple[Array, ...]]) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
@@ -131,7 +134,7 @@ def in_lanes(f: Callable[[Sequence[Array]], tuple[Array, ...]]) -> Callable[[Seq
 
     def on_lanes(vectors):
         batch = vectors[0].shape
-        count = math.gcd(batch[0], LANES_OF_LOOP) if _has_lanes(batch) else 1
+        count = math.gcd(batch[-1], LANES_OF_LOOP) if _has_lanes(batch) else 1
         if count == 1:
             return f(vectors)
         return tuple(Y.reshape(*batch, -1) for Y in f([x.reshape(count, -1) for x in vectors]))

@@ -31,9 +31,13 @@ class Pair(NamedTuple):
 
 
 def reciprocal(z: Any) -> Any:
-    """1 / z, scaled so that no square over- or underflows; of a complex zero nan."""
+    """1 / z, scaled so that no square over- or underflows; of a complex zero nan.
+
+    XLA fuses a division with what uses it only if that is one operation: here, and in `quotient`, the sign. On GPU some
+    of the divisions of n = 8 would be computed twice.
+    """
     if not isinstance(z, Pair):
-        return lax.full_like(z, 1) / z
+        return -(lax.full_like(z, -1) / z)
     over = _quotient_of_positive(lax.full_like(z.re, 1), lax.max(lax.abs(z.re), lax.abs(z.im)))
     re, im = z.re * over, z.im * over  # not z.re / scale: XLA makes one division of two, by a product that overflows
     over = _quotient_of_positive(over, re * re + im * im)
@@ -41,7 +45,6 @@ def reciprocal(z: Any) -> Any:
 
 
 def _quotient_of_positive(x, y):
-    """X / y. XLA fuses a division with what uses it only if that is one operation: here and in `quotient` the sign."""
     return lax.abs(-x / y)
 
 
