@@ -35,9 +35,9 @@ def lanes(batch: Sequence[int], most: int = LANES) -> tuple[int, int, int]:
     return axis, count, batch[axis] // count
 
 
-def most_lanes(on_one_device: int = 1) -> int:
-    """The most lanes to be taken: few on one device, where chunks need not lie within shards."""
-    return on_one_device if jax.device_count() == 1 else LANES
+def most_lanes() -> int:
+    """The most lanes to be taken: one on one device, where chunks need not lie within shards."""
+    return 1 if jax.device_count() == 1 else LANES
 
 
 def in_chunks(

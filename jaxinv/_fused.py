@@ -30,9 +30,9 @@ from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
 # Measured on an Intel Xeon of the fourth generation (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# A batch of fewer bytes goes through at once: n = 4 15 against 24 ns in chunks, n = 6 45 against 57, n = 8 130 against
-# 150. Its vectors and its result stay below 32 MiB together, beyond which the allocator gives memory back after each
-# call, and its pages are new in the next: n = 4 64 ns, and 43 in chunks.
+# A batch of so many bytes goes through at once: n = 4 15 against 24 ns in chunks, n = 6 45 against 57, n = 8 even. Its
+# vectors and its result stay at 32 MiB together, beyond which the allocator gives memory back after each call, and its
+# pages are new in the next: n = 4 64 ns, and 36 in chunks.
 ONE_PASS_BYTES = 2**24
 CHUNK_BYTES = 2**22  # n = 4 49 ns with 0.5 MiB, 45 with 1, 43 with 4, 41 with 8; n = 8 238, 279, 232, 275
 # On AMD EPYC 9004 more vectors than these that lie a multiple of `PAGE` bytes apart share the same sets of the cache (n
