@@ -41,7 +41,7 @@ FEWEST_FUSED = 16
 # where LAPACK's limit is 30. Against blocks they are slower from n = 36 (float32) and 28 (float64) on, and sooner on
 # an Intel Xeon of the fourth generation: float32 n = 20 4.6 against 5.7 us, n = 24 7.4 and 6.8, n = 28 11.3 and 8.6;
 # float64 n = 17 6.6 and 7.2, n = 20 10.0 and 8.5, n = 24 15.9 and 10.5.
-PANEL_UP_TO = {"float32": 24, "float64": 18, "complex64": 24}
+PANEL_UP_TO = {"float32": 23, "float64": 18, "complex64": 24}
 if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24.
@@ -50,7 +50,7 @@ PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710 against
 # 540, where LAPACK factorises with all cores. On the Xeon n = 32 10.7 against 19, n = 48 22 against 39. Not tried for
 # complex ones.
-BLOCKED_FROM_TO = {"float32": (25, 256), "float64": (19, 128)}
+BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 128)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
 # Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.

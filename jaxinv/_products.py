@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import materialised
+from jaxinv._fused import computed, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
 from jaxinv._two_by_two import gathered, scattered
@@ -33,8 +33,9 @@ HALVES_FROM = 512
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
 # 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
 COMPLEX_IN_PARTS_FROM = 32
-# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns.
-RECOMPUTED_UP_TO = 4
+# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, complex
+# ones on an Intel Xeon of the fourth generation n = 3 36 against 32, n = 4 126 against 91.
+RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
 
 
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
@@ -43,10 +44,10 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     if 0 in operands[0].shape:
         return operands[0]
 
-    def by_sums(*operands):
+    def by_sums(*operands, recomputed=True):
         A, B, C = (operands[i] for i in which)
         BC = _sum_of_outer_products(ops[1:], B, C)
-        return _sum_of_outer_products(ops[0] + "N", A, BC if at_most(n, RECOMPUTED_UP_TO) else materialised(BC))
+        return _sum_of_outer_products(ops[0] + "N", A, BC if recomputed else computed(BC))
 
     def by_entries(*operands):
         A, B, C = (
@@ -72,6 +73,7 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     def by_matmul_of_parts(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
 
+    is_complex = jnp.iscomplexobj(operands[0])
     is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
     is_large = operands[0].ndim == 2 and operands[0].dtype == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1)
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (
@@ -79,8 +81,9 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     )
     cpu = by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
     if is_sum:
-        cpu = by_entries if n == 2 else by_sums
-    if jnp.iscomplexobj(operands[0]) and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
+        recomputed = at_most(n, RECOMPUTED_COMPLEX_UP_TO if is_complex else RECOMPUTED_UP_TO)
+        cpu = by_entries if n == 2 else partial(by_sums, recomputed=recomputed)
+    if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
     elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_matmul
     return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
