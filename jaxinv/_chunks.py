@@ -40,6 +40,12 @@ def most_lanes() -> int:
     return 1 if jax.device_count() == 1 else LANES
 
 
+def filled(X: Array, multiple: int) -> Array:
+    """X, shape (batch, ...), with the first matrices once more at the end, so that it has a `multiple` of them."""
+    rest = -X.shape[0] % multiple
+    return jnp.concatenate([X, X[:rest]]) if rest else X
+
+
 def in_chunks(
     f: Callable[[Any], tuple[Array, ...]],
     batch: Sequence[int],

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
+from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, most_lanes
 from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
@@ -83,7 +83,7 @@ def map_matrices(
     X = X.reshape(*batch, n * n)
     one_pass = in_lanes(partial(_one_pass, one_loop, f, sizes, places))
     if _fits_one_pass(batch, n * n, X.dtype.itemsize):
-        out = one_pass(_entries(reads, _filled(X)))
+        out = one_pass(_entries(reads, _with_lanes(X)))
         if batch != out[0].shape[:-1]:
             out = tuple(Y[: batch[0]] for Y in out)
     else:
@@ -115,12 +115,12 @@ def fused_step(batch: Sequence[int], entries: int, itemsize: int) -> int:
     return min(step, length)
 
 
-def _filled(X):
-    """X, shape (batch, entries), with the first matrices once more at the end if it has too few lanes."""
+def _with_lanes(X):
+    """X, shape (batch, entries), filled up if it has too few lanes."""
     size = X.shape[0]
     if not _has_lanes(X.shape[:-1]) or math.gcd(size, LANES_OF_LOOP) >= FEWEST_LANES:
         return X
-    return jnp.concatenate([X, X[: -size % LANES_OF_LOOP]])
+    return filled(X, LANES_OF_LOOP)
 
 
 def _has_lanes(batch):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._chunks import batch_axes, in_chunks, lanes, many, most_lanes
+from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, many, most_lanes
 from jaxinv._fused import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
@@ -35,8 +35,9 @@ WIDTH = 2
 # Matrices that lie together. Over 16 LLVM unrolls short loops before it could make vectors of them: the update took
 # 14 times as long. 64 are even.
 TILE = 32
-# Bytes of a chunk of the batch: the L2 caches of two cores.
-CHUNK_BYTES = 2**21 + 2**19
+# On an Intel Xeon n = 16 1.49 us, and 1.67 with 1 or 2.5 MiB, 1.54 with 8. Half of it, for a batch just beyond, still
+# is enough of float64 for XLA to split the elimination over cores: n = 20 5.3 us from 2.6 MiB on, and 7.0 with 2.1.
+CHUNK_BYTES = 5 * 2**20
 
 
 def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
@@ -45,11 +46,14 @@ def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
     If asked for, n factors of the determinant too, shape (..., n).
     """
     *shape, n, _ = X.shape
-    batch = batch_axes(shape)
+    matrices, *others = batch_axes(shape)
+    X = X.reshape(matrices, *others, n, n)
+    if not others and most_lanes() == 1 and X.nbytes <= CHUNK_BYTES:
+        X = filled(X, TILE)
+    batch = X.shape[:-2]
     step = panel_step(batch, n, X.dtype.itemsize)
-    chunk = partial(_inverse_of_chunk, with_factors)
-    out = in_chunks(chunk, batch, step, X.reshape(*batch, n, n), most_lanes())
-    return tuple(Y.reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
+    out = in_chunks(partial(_inverse_of_chunk, with_factors), batch, step, X, most_lanes())
+    return tuple(Y[:matrices].reshape(*shape, *Y.shape[len(batch) :]) for Y in out)
 
 
 def panel_step(batch: Sequence[int], n: int, itemsize: int) -> int:
@@ -61,7 +65,7 @@ def panel_step(batch: Sequence[int], n: int, itemsize: int) -> int:
     tile = TILE if axis == len(batch) - 1 else 1
     tiles = max(CHUNK_BYTES // (n * n * itemsize * (math.prod(batch) // length) * tile), 1)
     if count == 1:
-        chunks = max(-(-length // (tiles * tile)), 1 if length % tile == 0 else 2)
+        chunks = -(-length // (tiles * tile))
         tiles = -(-length // (chunks * tile)) | 1
     return min(tiles * tile, length)
 
@@ -96,7 +100,7 @@ def _padded(Z, size):
     n = jax.tree.leaves(Z)[0].shape[1]
     unit = jnp.diag(jnp.arange(n + size) >= n)[None, ..., None].astype(jax.tree.leaves(Z)[0].dtype)
     pad = _each(lambda Z: jnp.pad(Z, ((0, 0), (0, size), (0, size), (0, 0))))
-    return _each(lambda Z, unit: Z + unit)(pad(_each(materialised)(Z)), _unit_like(Z, unit))
+    return _each(lambda Z, unit: Z + unit)(pad(Z), _unit_like(Z, unit))
 
 
 def _each(f):
@@ -127,7 +131,7 @@ def _factorise(Z):
     def step(panel, state):
         Z, LU, p = state
         k = many(panel, n // WIDTH) * WIDTH
-        M, T, p_panel = _eliminated(_each(lambda Z: lax.dynamic_slice_in_dim(Z, k, WIDTH, axis=2))(Z))
+        M, T, p_panel = _eliminated(Z, k)
         column = lax.broadcasted_iota(jnp.int32, (1, 1, n, 1), 2) - jnp.asarray(k, jnp.int32)
         row = lax.broadcasted_iota(jnp.int32, (1, WIDTH, 1, 1), 1)
         in_panel = (column >= 0) & (column < WIDTH)
@@ -154,11 +158,16 @@ def _unit_like(Z, unit):
     return Pair(unit, jnp.zeros_like(unit)) if isinstance(Z, Pair) else unit
 
 
-def _eliminated(N):
-    """Of a panel, shape (tiles, n, w, tile): M; the rows taken, shape (tiles, w, w, tile); and which they are."""
-    is_complex = isinstance(N, Pair)
-    tiles, n, width, tile = jax.tree.leaves(N)[0].shape
-    entries = parts(_at(N, np.s_[:, i, c]) for i in range(n) for c in range(width))
+def _eliminated(Z, k):
+    """Of the panel of Z from column k on: M; the rows taken, shape (tiles, w, w, tile); and which they are."""
+    is_complex, width = isinstance(Z, Pair), WIDTH
+    tiles, n, _, tile = jax.tree.leaves(Z)[0].shape
+
+    def entry(i, c):  # a slice of its own: of the panel as an array there would be a copy
+        start = (0, i, k + c, 0)
+        return _each(lambda Z: lax.dynamic_slice(Z, start, (tiles, 1, 1, tile)).reshape(tiles, tile))(Z)
+
+    entries = parts(entry(i, c) for i in range(n) for c in range(width))
     zero = jnp.zeros_like(entries[0])
     places = [zero] * (width * width * (1 + is_complex)) + [zero.astype(jnp.uint32)] * width  # of more results
     out = one_loop(partial(_eliminate, n, width, is_complex), *entries, *places)
@@ -195,8 +204,11 @@ def _eliminate(n, width, is_complex, *scalars):
 
 
 def _rows(Z, p):
-    """Rows p of each matrix, shape (tiles, rows, n, tile), p of shape (tiles, rows, tile)."""
-    return jnp.take_along_axis(Z, p[:, :, None].astype(jnp.int32), axis=1, mode="promise_in_bounds")
+    """Rows p of each matrix, shape (tiles, rows, n, tile), p of shape (tiles, rows, tile); a gather would be scalar."""
+    rows = Z[:, 0, None]
+    for i in range(1, Z.shape[1]):
+        rows = jnp.where(p[:, :, None] == i, Z[:, i, None], rows)
+    return rows
 
 
 def _back_substitute(LU, p):
