@@ -54,16 +54,19 @@ if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
 # Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
 BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
-# One matrix: n = 512 3.0 against 3.1 ms, n = 1024 17 against 21, n = 2048 100 against 130, n = 4096 700 to 970;
-# with the gradient, whose products LAPACK's threads disturb, 5 against 6.6, 29 against 47, n = 2048 195 to 280. But
-# n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, n = 2048 257 against 267. On the Xeon, whose LAPACK is as
-# fast as products, n = 512 7.0 against 6.4, n = 1024 39 against 33, n = 2048 199 against 153, with the gradient 12
-# against 14, 55 against 68, 351 against 363; float64 n = 2048 583 against 327. Not tried on more than two cores.
+# One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
+# With the gradient n = 512 5 against 6.6 ms, n = 1024 29 against 47, n = 2048 195 against 280; on the Xeon n = 512 12
+# against 14, n = 1024 46 against 58, n = 1536 139 against 165, n = 2048 319 against 309. Alone it is LAPACK's: on the
+# EPYC n = 1024 would take 17 against 21 ms and n = 2048 100 against 130, but on the Xeon, whose LAPACK is as fast as
+# products, 33 against 25 and 185 against 145. n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, on the Xeon n =
+# 2048 583 against 327. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512}
 LARGE_UP_TO = 4096
 
 
-def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general") -> str:
+def kernel_name(
+    n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general", products_follow: bool = False
+) -> str:
     """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`)."""
     if structure in STRUCTURES:
         return structured_kernel_name(n, batch, dtype, platform, structure)
@@ -81,29 +84,32 @@ def kernel_name(n: int, batch: int, dtype: DTypeLike, platform: str, structure: 
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
     if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
         return "blocked LU"
-    if batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
+    if products_follow and batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 
 
-def inverse_kernel(X: Array, structure: str = "general") -> Array:
+def inverse_kernel(X: Array, structure: str = "general", products_follow: bool = False) -> Array:
     """The inverse of each matrix, all of the `structure`; inf or nan where it is singular."""
-    return _inverse_kernel(X, structure, with_factors=False)[0]
+    return _inverse_kernel(X, structure, products_follow, with_factors=False)[0]
 
 
-def inverse_and_factors_kernel(X: Array, structure: str = "general") -> tuple[Array, Array]:
+def inverse_and_factors_kernel(
+    X: Array, structure: str = "general", products_follow: bool = False
+) -> tuple[Array, Array]:
     """The inverse of each matrix, and n factors of its determinant, shape (..., n)."""
-    Y, factors = _inverse_kernel(X, structure, with_factors=True)
+    Y, factors = _inverse_kernel(X, structure, products_follow, with_factors=True)
     return Y, factors
 
 
-def _inverse_kernel(X, structure, with_factors):
+def _inverse_kernel(X, structure, products_follow, with_factors):
     if 0 in X.shape:
         return X, jnp.ones(X.shape[:-1], X.dtype)
 
     def on(platform):
         def kernel(X):
-            name = kernel_name(X.shape[-1], math.prod(X.shape[:-2]), X.dtype, platform, structure)
+            batch = math.prod(X.shape[:-2])
+            name = kernel_name(X.shape[-1], batch, X.dtype, platform, structure, products_follow)
             Y, *factors = KERNELS[name](X, with_factors)
             return (projection(Y, structure) if structure in ("symmetric", "hermitian") else Y), *factors
 

@@ -29,9 +29,9 @@ from jaxinv._rule import transposed_jvp
 from jaxinv._triple_product import triple_product
 
 
-def inverse_logdet(X, precision, structure="general"):
+def inverse_logdet(X, precision, structure="general", products_follow=False):
     """Y = X^-1, sign and logabsdet of a validated `X`, shape (..., n, n), that has the `structure` in full."""
-    return tuple(inverse_logdet_p.bind(X, precision=precision, structure=structure))
+    return tuple(inverse_logdet_p.bind(X, precision=precision, structure=structure, products_follow=products_follow))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -40,7 +40,7 @@ def _inverse_logdet(X, precision, structure):
 
 
 def _inverse_logdet_fwd(X, precision, structure):
-    Y, sign, logabsdet = inverse_logdet(X, precision, structure)
+    Y, sign, logabsdet = inverse_logdet(X, precision, structure, products_follow=True)
     return (Y, sign, logabsdet), (Y, sign)
 
 
@@ -61,7 +61,7 @@ def _of_trace(sign, trace):
 _inverse_logdet.defvjp(_inverse_logdet_fwd, _inverse_logdet_bwd)
 
 
-def _inverse_logdet_jvp(primals, tangents, *, precision, structure):
+def _inverse_logdet_jvp(primals, tangents, *, precision, structure, **_):
     (X,), (dX,) = primals, tangents
     return transposed_jvp(lambda X: _inverse_logdet(X, precision, structure), X, ad.instantiate_zeros(dX))
 
@@ -71,8 +71,8 @@ def _inverse_logdet_batch(args, dims, **params):
     return inverse_logdet_p.bind(jnp.moveaxis(X, dim, 0), **params), (0, 0, 0)
 
 
-def _kernel(X, *, precision, structure):
-    Y, factors = inverse_and_factors_kernel(X, structure)
+def _kernel(X, *, precision, structure, products_follow):
+    Y, factors = inverse_and_factors_kernel(X, structure, products_follow)
     size = jnp.abs(factors)
     singular = jnp.any(size == 0, axis=-1)  # beyond a pivot that is zero, the others are nan
     sign = jnp.where(singular, 0, jnp.prod(jnp.sign(factors), axis=-1))

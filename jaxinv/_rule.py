@@ -33,12 +33,15 @@ from jaxinv._kernels import inverse_kernel
 from jaxinv._triple_product import triple_product
 
 
-def inverse(X, precision, zero_singular=False, structure="general"):
+def inverse(X, precision, zero_singular=False, structure="general", products_follow=False):
     """Y = X^-1 of a validated `X`, shape (..., n, n); `precision` is that of the rule's products.
 
-    `X` has the `structure` in full: that selects a kernel, and leaves the rule as it is.
+    `X` has the `structure` in full: that selects a kernel, and leaves the rule as it is. So does it whether products
+    of the rule follow, which share the cores with the kernel.
     """
-    return inverse_p.bind(X, precision=precision, zero_singular=zero_singular, structure=structure)
+    return inverse_p.bind(
+        X, precision=precision, zero_singular=zero_singular, structure=structure, products_follow=products_follow
+    )
 
 
 def is_zero(Y):
@@ -52,7 +55,7 @@ def _inverse(X, precision, zero_singular, structure):
 
 
 def _inverse_fwd(X, precision, zero_singular, structure):
-    Y = inverse(X, precision, zero_singular, structure)
+    Y = inverse(X, precision, zero_singular, structure, products_follow=True)
     return Y, Y
 
 
@@ -71,10 +74,10 @@ def transposed_jvp(f, X, dX):
     return Y, dY
 
 
-def _inverse_jvp(primals, tangents, *, precision, zero_singular, structure):
+def _inverse_jvp(primals, tangents, *, precision, zero_singular, structure, products_follow):
     (X,), (dX,) = primals, tangents
     if isinstance(dX, ad.Zero):
-        return inverse(X, precision, zero_singular, structure), dX
+        return inverse(X, precision, zero_singular, structure, products_follow), dX
     return transposed_jvp(lambda X: _inverse(X, precision, zero_singular, structure), X, dX)
 
 
@@ -83,8 +86,8 @@ def _inverse_batch(args, dims, **params):
     return inverse_p.bind(jnp.moveaxis(X, dim, 0), **params), 0
 
 
-def _kernel(X, *, precision, zero_singular, structure):
-    Y = inverse_kernel(X, structure)
+def _kernel(X, *, precision, zero_singular, structure, products_follow):
+    Y = inverse_kernel(X, structure, products_follow)
     if not zero_singular:
         return Y
     finite = jnp.all(jnp.isfinite(X) & jnp.isfinite(Y), axis=(-2, -1), keepdims=True)

@@ -44,7 +44,8 @@ def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
         over the rounds, seconds to compile, bytes of temporary memory. No `times` where the error is too large.
     """
     prepared = _prepare(case)
-    kernel = kernel_name(case.n, case.batch, case.dtype, jax.default_backend(), case.assume_a)
+    products_follow = case.mode in ("gradient", "jvp")
+    kernel = kernel_name(case.n, case.batch, case.dtype, jax.default_backend(), case.assume_a, products_follow)
     result = {"error": prepared.error, "error_limit": prepared.error_limit, "kernel": kernel}
     if not prepared.error <= prepared.error_limit:
         return result
