@@ -67,7 +67,10 @@ LARGE_UP_TO = 4096
 def kernel_name(
     n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general", products_follow: bool = False
 ) -> str:
-    """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`)."""
+    """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`).
+
+    `products_follow`: whether a derivative is taken, so that matrix products come next.
+    """
     if structure in STRUCTURES:
         return structured_kernel_name(n, batch, dtype, platform, structure)
     if n == 1:

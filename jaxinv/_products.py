@@ -33,8 +33,8 @@ HALVES_FROM = 512
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
 # 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
 COMPLEX_IN_PARTS_FROM = 32
-# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, complex
-# ones on an Intel Xeon of the fourth generation n = 3 36 against 32, n = 4 126 against 91.
+# Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, but
+# complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
 
 

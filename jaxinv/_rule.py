@@ -36,8 +36,8 @@ from jaxinv._triple_product import triple_product
 def inverse(X, precision, zero_singular=False, structure="general", products_follow=False):
     """Y = X^-1 of a validated `X`, shape (..., n, n); `precision` is that of the rule's products.
 
-    `X` has the `structure` in full: that selects a kernel, and leaves the rule as it is. So does it whether products
-    of the rule follow, which share the cores with the kernel.
+    `X` has the `structure` in full: that selects a kernel, and leaves the rule as it is. So does `products_follow`,
+    whether the products of the rule will be computed too: some kernels keep the cores from them.
     """
     return inverse_p.bind(
         X, precision=precision, zero_singular=zero_singular, structure=structure, products_follow=products_follow

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxinv
-from jaxinv import _blocked_lu, _lapack
+from jaxinv import _blocked_lu, _lapack, _panel_lu, _products
 
 MATRICES = 4096
 
@@ -54,6 +54,24 @@ def test_loop_has_lanes_for_cores(monkeypatch, batch):
     program = compiled(jaxinv.inv, (batch, 4, 4))
     assert len(re.findall(r"ROOT \S+ = \(f32\[16,4096\]\{1,0\}, .* reduce\(", program)) == 1
     assert " while(" not in program
+
+
+@pytest.mark.parametrize(("n", "dtype", "loops"), [(4, "float32", 1), (4, "complex64", 2), (6, "float32", 2)])
+def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
+    """The first is stored by the loop that computes it, without a copy."""
+    product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
+    assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
+
+
+@pytest.mark.parametrize("batch", [MATRICES, MATRICES - 5])
+def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
+    """In whole tiles; no panel is copied, no row gathered."""
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    program = compiled(_panel_lu.panel_lu_inverse, (batch, 16, 16))
+    tiles, panel = (f"f32[{MATRICES // _panel_lu.TILE},16,{columns},{_panel_lu.TILE}]" for columns in (16, 2))
+    assert tiles in program
+    assert not re.search(re.escape(panel) + r"\S* dynamic-slice\(", program)
+    assert " gather(" not in program
 
 
 @pytest.mark.parametrize("matrices", [5, 200])
