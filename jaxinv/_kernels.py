@@ -48,7 +48,7 @@ PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n
 # = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710
 # against 540, where LAPACK factorises with all cores. On the Xeon n = 32 10.7 against 19, n = 48 22 against 39. Not
-# tried for complex ones.
+# tried for complex ones. Where panels go further than this begins, it takes batches that are too few for them.
 BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 128)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
