@@ -18,15 +18,22 @@ from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._large_lu import large_lu_inverse
 from jaxinv._lowering import at_most, on_shards
-from jaxinv._lu import lu_inverse
+from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse
 from jaxinv._panel_lu import panel_lu_inverse
+from jaxinv._products import small_or_large_matmul
 from jaxinv._structure import projection
-from jaxinv._structured_kernels import STRUCTURED_KERNELS, STRUCTURES, fused_triangles, structured_kernel_name
+from jaxinv._structured_kernels import (
+    STRUCTURED_KERNELS,
+    STRUCTURES,
+    elementwise_triangles,
+    fused_triangles,
+    structured_kernel_name,
+)
 from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
 # n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s. On a GPU one thread
-# inverts a matrix; not timed yet, but compiled for an H100: 2 s at n = 8, 14 s at n = 10.
+# inverts a matrix: on an NVIDIA H200 n = 8 0.84 against the library's 3.2 ns; compiled for 5 s, n = 10 for 14 s.
 UNROLLED_UP_TO = 8
 # n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
 UNROLLED_COMPLEX_UP_TO = 6
@@ -62,6 +69,18 @@ BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # 2048 583 against 327. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512}
 LARGE_UP_TO = 4096
+# On an NVIDIA H200, JAX 0.11.2, 2026-11-26, batches of 128 MiB, float32: n = 9 5.7 against the library's 8.3 ns, n = 12
+# 6.7 against 10, n = 16 11.3 against 13.6, n = 24 28 against 33, n = 32 46 against 62; float64 n = 32 80 against 99;
+# complex64 n = 9 8.6 against 11.5, n = 16 21.4 against 22.0, but n = 24 59 against 53. n = 64 346 against 463, but with
+# 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20 kernels: n = 9 even with
+# the library at batches of 10000, n = 32 at 4000.
+PRODUCT_UP_TO, PRODUCT_COMPLEX_UP_TO = 32, 16
+PRODUCT_FROM_ENTRIES = 4_000_000
+# On the H200 as well, float32: n = 64 330 to 350 against 470 ns, n = 128 1.6 against 2.2 us, n = 256 9.8 against 12.2
+# us, but it compiles longer, for 10 to 20 s. Other types not timed.
+BLOCKS_UP_TO = {"float32": 128}
+BLOCK_ON_GPU = 32
+BLOCKS_FROM_ENTRIES = 8_000_000
 
 
 def kernel_name(
@@ -78,7 +97,13 @@ def kernel_name(
     name, is_complex = jnp.dtype(dtype).name, jnp.issubdtype(dtype, jnp.complexfloating)
     is_unrolled = at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
     if platform != "cpu":
-        return "elementwise LU" if is_unrolled else "batched LU"
+        if is_unrolled:
+            return "elementwise LU"
+        entries = batch * n**2 if platform == "gpu" and isinstance(batch, int) and isinstance(n, int) else 0
+        if entries >= PRODUCT_FROM_ENTRIES and n <= (PRODUCT_COMPLEX_UP_TO if is_complex else PRODUCT_UP_TO):
+            return "LU and product"
+        is_blocks = entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0)
+        return "LU and blocks" if is_blocks else "batched LU"
     if is_unrolled and not at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
         return "fused LU"
     is_panel = not is_unrolled and at_most(n, PANEL_UP_TO.get(name, 0)) and isinstance(batch, int)
@@ -114,12 +139,30 @@ def _inverse_kernel(X, structure, products_follow, with_factors):
             batch = math.prod(X.shape[:-2])
             name = kernel_name(X.shape[-1], batch, X.dtype, platform, structure, products_follow)
             Y, *factors = KERNELS[name](X, with_factors)
-            return (projection(Y, structure) if structure in ("symmetric", "hermitian") else Y), *factors
+            Y = projection(Y, structure) if structure in ("symmetric", "hermitian") else Y
+            if platform == "cpu" or name.startswith(("elementwise", "reciprocal")):
+                return Y, *factors
+            return tuple(_nan_where_nan(X, out) for out in (Y, *factors))
 
         return kernel
 
+    def on_any(X):
+        size = (X.shape[-1], math.prod(X.shape[:-2]), X.dtype)
+        is_own = kernel_name(*size, "tpu", structure) != kernel_name(*size, "gpu", structure)
+        return lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu"), **({"tpu": on("tpu")} if is_own else {}))
+
     drop = (0, 1)[: 1 + with_factors]  # axes that the results lack
-    return on_shards(lambda X: lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu")), X, drop=drop)
+    return on_shards(on_any, X, drop=drop)
+
+
+def _nan_where_nan(X, out):
+    """`out` with nan for each matrix of X that has one, whatever a library on GPU makes of it.
+
+    On an NVIDIA H200 the tests of one matrix with a nan failed without, from n = 9 on.
+    """
+    has_nan = jnp.isnan(X).any((-2, -1))
+    has_nan = has_nan.reshape(has_nan.shape + (1,) * (out.ndim - has_nan.ndim))
+    return jnp.where(has_nan, jnp.full_like(out, jnp.nan), out)
 
 
 def _reciprocal(X, with_factors):
@@ -167,6 +210,8 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "blocked LU": _blocked,
     "large LU": _large,
     "batched LU": _batched,
+    "LU and product": partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul),
+    "LU and blocks": partial(lu_blocks_inverse, elementwise_triangles, BLOCK_ON_GPU),
     "LU in turn": _in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),
     **STRUCTURED_KERNELS,

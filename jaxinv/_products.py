@@ -15,6 +15,7 @@ from jax import Array, lax
 from jaxinv._fused import computed, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
+from jaxinv._triangular import matmul as full_matmul
 from jaxinv._two_by_two import gathered, scattered
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
@@ -36,6 +37,10 @@ COMPLEX_IN_PARTS_FROM = 32
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, but
 # complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
+# On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
+# ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
+# 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
+SUMS_ON_GPU, SUMS_ON_GPU_FLOAT64 = 16, 12
 
 
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
@@ -55,6 +60,10 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
             for op, entries in zip(ops, (scattered(operands[i]) for i in which), strict=True)
         )
         return gathered(_product_of_entries(A, _product_of_entries(B, C)))
+
+    def by_sums_of_small(*operands):
+        A, B, C = (operands[i].mT if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
+        return _sum_of_products(A, lax.optimization_barrier(_sum_of_products(B, C)))
 
     def by_matmul(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision)
@@ -85,8 +94,19 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         cpu = by_entries if n == 2 else partial(by_sums, recomputed=recomputed)
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
-    elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_matmul
+    elsewhere = by_sums_of_small if is_small_on_gpu(operands[0]) else by_matmul
+    elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else elsewhere
     return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
+
+
+def is_small_on_gpu(A: Array) -> bool:
+    """Whether a product of such matrices is one kernel of elementwise code on GPU."""
+    return at_most(A.shape[-1], SUMS_ON_GPU_FLOAT64 if A.dtype == jnp.float64 else SUMS_ON_GPU)
+
+
+def small_or_large_matmul(A: Array, B: Array) -> Array:
+    """A B at full precision, of square matrices, on GPU."""
+    return lax.optimization_barrier(_sum_of_products(A, B)) if is_small_on_gpu(A) else full_matmul(A, B)
 
 
 def matmul_product(
@@ -115,6 +135,11 @@ def _matmul_of_parts(A, B, precision):
 
 def _product_of_entries(A, B):
     return [A[2 * i] * B[j] + A[2 * i + 1] * B[2 + j] for i in range(2) for j in range(2)]
+
+
+def _sum_of_products(A, B):
+    """A B in the form of which XLA:GPU makes one kernel that reads A and B; of outer products it copies all slices."""
+    return jnp.sum(A[..., :, :, None] * B[..., None, :, :], axis=-2)
 
 
 def _sum_of_outer_products(ops, A, B):

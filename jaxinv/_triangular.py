@@ -21,10 +21,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
-def blocked_triangular(inverses: Callable[[Array], Array], largest: int, lower: bool, X: Array) -> Array:
+def blocked_triangular(
+    inverses: Callable[[Array], Array],
+    largest: int,
+    lower: bool,
+    X: Array,
+    product: Callable[[Array, Array], Array],
+) -> Array:
     """The inverse of each triangular matrix of X, shape (..., n, n).
 
-    `inverses` gives those of the blocks on the diagonal, of up to `largest` rows.
+    `inverses` gives those of the blocks on the diagonal, of up to `largest` rows; `product` multiplies blocks.
     """
     n = X.shape[-1]
     levels = max(0, (-(-n // largest) - 1).bit_length())
@@ -33,7 +39,7 @@ def blocked_triangular(inverses: Callable[[Array], Array], largest: int, lower: 
     Y = inverses(_blocks(X, size, 0, 0, size))
     for _ in range(levels):
         C = _blocks(X, size, size * lower, size * (not lower), 2 * size)
-        Y = _joined(Y[..., 0::2, :, :], C, Y[..., 1::2, :, :], lower)
+        Y = _joined(product, Y[..., 0::2, :, :], C, Y[..., 1::2, :, :], lower)
         size *= 2
     return Y[..., 0, :n, :n]
 
@@ -60,9 +66,9 @@ def _blocks(X, size, row, column, step):
     return jnp.stack(blocks, axis=-3)
 
 
-def _joined(A, C, B, lower):
+def _joined(product, A, C, B, lower):
     """The inverse of [A^-1 0; C B^-1], or of [A^-1 C; 0 B^-1]."""
-    D, Z = -(matmul(B, matmul(C, A)) if lower else matmul(A, matmul(C, B))), jnp.zeros_like(C)
+    D, Z = -(product(B, product(C, A)) if lower else product(A, product(C, B))), jnp.zeros_like(C)
     return jnp.block([[A, Z], [D, B]] if lower else [[A, D], [Z, B]])
 
 

@@ -19,6 +19,8 @@ KERNELS = {
     "batched LU": (2, 9, 20),
     "LU in turn": (9,),
     "elementwise LU": (2, 4, 8),
+    "LU and product": (9, 16, 32),
+    "LU and blocks": (33, 40),
 }
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
@@ -30,7 +32,7 @@ def is_tested(kernel, n, dtype):
     """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
     if kernel == "batched LU":
         return _kernels.LAPACK_BATCH_IS_SERIAL
-    platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 1),)
+    platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 10**6),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     return kernel == "LU in turn" or kernel in used or (kernel == "large LU" and np.dtype(dtype).kind == "f")
 

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from _collectives import COLLECTIVES
 from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import jaxinv
 
 BATCH = 100_000
 SIZES = (2, 3, 5, 8)
+SHARDED_SIZES, SHARDED_BATCH = (4, 12, 40), 2**16  # over eight devices in auto mode: each kernel that it has on GPU
 DEVICE = "NVIDIA H100 80GB HBM3"
 LIMITS = {  # NVIDIA's figures for that device
     "threads_per_block_limit": 1024,
@@ -69,14 +72,14 @@ CASES = [(name, n, "float32") for name in FUNCTIONS for n in SIZES]
 CASES += [("inv", n, dtype) for n in (2, 5) for dtype in ("float64", "bfloat16", "complex64")]
 
 
-def compiled(name, n, dtype, sharding, folder):
+def compiled(name, n, dtype, sharding, folder, batch=BATCH):
     """The optimised HLO, and the assembly of each kernel."""
 
     def f(X):
         return FUNCTIONS[name](X)
 
     f.__name__ = f"{name}_{n}_{dtype}".replace(" ", "_")  # names the files of the assembly
-    X = jax.ShapeDtypeStruct((BATCH, n, n), dtype)
+    X = jax.ShapeDtypeStruct((batch, n, n), dtype)
     hlo = jax.jit(f, in_shardings=sharding, out_shardings=sharding).lower(X).compile().as_text()
     files = folder.glob(f"module_*.jit_{f.__name__}.*.ptx")
     return hlo, [text for file in files if ".entry" in (text := file.read_text())]
@@ -85,6 +88,7 @@ def compiled(name, n, dtype, sharding, folder):
 def summary(hlo, kernels):
     return {
         "kernels": len(kernels),
+        "names": [re.search(r"\.entry (\w+)", kernel)[1] for kernel in kernels],
         "library calls": re.findall(r'custom_call_target="([^"]*)"', hlo),
         "divisions": sum(len(re.findall(r"\b(?:div|rcp)\.", kernel)) for kernel in kernels),
         "loads": [len(re.findall(r"\bld\.global", kernel)) for kernel in kernels],
@@ -100,9 +104,14 @@ def main(folder):
         gpu_device_info {{ {limits} cuda_compute_capability {{ major: 9 }} }}
         platform_name: "CUDA" device_description_str: "{DEVICE}" dnn_version_info {{ major: 9 }}
         runtime_version {{ major: 12 minor: 8 }}"""
-    topology = topologies.get_topology_desc("H100", platform="cuda", target_config=description, topology="1x1x1")
-    sharding = SingleDeviceSharding(topology.devices[0])
-    print(json.dumps({str(case): summary(*compiled(*case, sharding, folder)) for case in CASES}))
+    devices = topologies.get_topology_desc("H100", platform="cuda", target_config=description, topology="1x1x8").devices
+    alone = SingleDeviceSharding(devices[0])
+    found = {str(case): summary(*compiled(*case, alone, folder)) for case in CASES}
+    mesh = Mesh(np.array(devices), ("batch",), axis_types=(AxisType.Auto,))
+    for n in SHARDED_SIZES:
+        hlo, _ = compiled("inv", n, "float32", NamedSharding(mesh, PartitionSpec("batch")), folder, SHARDED_BATCH)
+        found[f"sharded {n}"] = [word for word in COLLECTIVES if word in hlo]
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

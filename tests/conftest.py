@@ -25,6 +25,13 @@ def pytest_sessionstart(session):
         raise pytest.UsageError(f"the tests need {DEVICES} CPU devices, found {found}: JAX came before conftest?")
 
 
+@pytest.fixture
+def on_cpu():
+    """For tests of CPU's own kernels, where JAX has a GPU too."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
 @pytest.fixture(scope="module")
 def little_optimised():
     """For tests of rules and of what users see, not of loops: XLA's programs are the same, but LLVM does little.

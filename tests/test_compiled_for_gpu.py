@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from _gpu_compiler import CASES, SIZES
+from _gpu_compiler import CASES, SHARDED_SIZES, SIZES
 
 import jaxinv
 
@@ -59,13 +59,21 @@ def test_inverse_is_one_kernel_and_its_stacking(compiled, n):
         assert found["loads"] == found["stores"] == [1]
     else:  # each entry written once by the one, and no entry computed by the other
         assert max(found["stores"]) == n * n
+        assert any("transpose" in name for name in found["names"]), "stacked by branches: n = 8 takes twice as long"
 
 
 @pytest.mark.parametrize("name", ["gradient", "jvp"])
 @pytest.mark.parametrize("n", SIZES)
 def test_derivatives_are_few_kernels(compiled, name, n):
     """The inverse in one or two, and no more than four of products, copies and what is summed."""
-    assert compiled[str((name, n, "float32"))]["kernels"] <= 6
+    found = compiled[str((name, n, "float32"))]
+    assert found["kernels"] <= 6
+    assert sum("transpose" in name for name in found["names"]) <= (n > 2) + (n > 4), "the inverse is stacked twice"
+
+
+@pytest.mark.parametrize("n", SHARDED_SIZES)
+def test_sharded_batch_does_not_communicate(compiled, n):
+    assert not compiled[f"sharded {n}"]
 
 
 def test_control_library_calls_of_the_builtin_are_seen(compiled):

@@ -59,7 +59,7 @@ PROGRAMS = {
     """,
     "gradients of 160 32x32 on eight devices": """
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+        mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
         X = jax.device_put(example(160, 32), NamedSharding(mesh, PartitionSpec("batch")))
         f = jax.jit(jax.grad(lambda X: inv(X).sum()))
         for run in range(10):
@@ -68,7 +68,7 @@ PROGRAMS = {
     "gradients of one 128x128 over eight devices": """
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
         from jaxinv import inv_sharded
-        mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+        mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
         X = jax.device_put(example(1, 128)[0], NamedSharding(mesh, PartitionSpec(None, "x")))
         inverse = lambda X: inv_sharded(X, mesh=mesh, spec=PartitionSpec(None, "x"))
         f = jax.jit(jax.value_and_grad(lambda X: jnp.sum(inverse(X) ** 2)))

@@ -125,7 +125,7 @@ def test_diagnostics_have_no_gradient():
 @pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("n", [3, 9])
 def test_sharded_batch_equals_the_whole_one(mode, n):
-    mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,))
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,), devices=jax.devices("cpu"))
     X = np.tile(with_singular_ones(n)[0], (8, 1, 1))
     X_ = jax.device_put(X, NamedSharding(mesh, P("batch")))
     with jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh):

@@ -155,7 +155,7 @@ def test_context_gives_what_each_matrix_alone_gives(context, n):
 @pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("n", [3, 9])
 def test_sharded_batch_stays_sharded(mode, n):
-    mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,))
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,), devices=jax.devices("cpu"))
     X = random(n, (8 * BATCHES[n] // n * n,), "float64")
     X = X[: len(X) // 128 * 128]
 
@@ -178,7 +178,7 @@ def test_sharded_batch_stays_sharded(mode, n):
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize("n", [3, 9])
 def test_shard_map(n, check_vma):
-    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
     X = random(n, (8 * 400,), "float64")
     f = jax.shard_map(
         lambda X: tuple(jaxinv.inv_logdet(X)),

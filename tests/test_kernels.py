@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _accuracy import inverse
+from _collectives import COLLECTIVES
 from _limits import MEASURED
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
 from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _panel_lu, _products
@@ -58,6 +60,7 @@ CHUNKS = {
 
 @pytest.mark.parametrize("batch", ["one", "one + 1", "one + 64", "two - 1", "17"])
 @pytest.mark.parametrize("kernel", CHUNKS)
+@pytest.mark.usefixtures("on_cpu")
 def test_chunks_cover_the_batch(kernel, batch):
     """Every place of a batch that is cut into chunks and tiles, also where they do not divide it."""
     n, one = CHUNKS[kernel]
@@ -74,6 +77,7 @@ ON_ONE_DEVICE = [
 
 
 @pytest.mark.parametrize(("kernel", "n", "batch"), ON_ONE_DEVICE, ids=str)
+@pytest.mark.usefixtures("on_cpu")
 def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     """Where axes are merged, loops have lanes, and a chunk comes from fewer places than on several devices."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -95,6 +99,7 @@ def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch
 
 @pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
 @pytest.mark.parametrize("batch", [(2,), (7,), (5, 27)], ids=str)
+@pytest.mark.usefixtures("on_cpu")
 def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, batch, chunk_bytes):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
     monkeypatch.setattr(jax, "device_count", lambda: 1)
@@ -127,6 +132,38 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     from_batch = 43 if _kernels.LAPACK_BATCH_IS_SERIAL else 4
     assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
     assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
+
+
+def test_the_table_for_accelerators():
+    """As the README says it."""
+    name = lambda n, entries, dtype="float32", platform="gpu": _kernels.kernel_name(
+        n, -(-entries // n**2), dtype, platform
+    )
+    elementwise, product, blocks, library = "elementwise LU", "LU and product", "LU and blocks", "batched LU"
+    many = 8 * 10**6
+    assert [name(n, many) for n in (8, 9, 32, 33, 128, 129)] == [elementwise, *[product] * 2, *[blocks] * 2, library]
+    assert [name(n, many, "float64") for n in (8, 9, 32, 33)] == [elementwise, *[product] * 2, library]
+    assert [name(n, many, "complex64") for n in (6, 7, 16, 17)] == [elementwise, *[product] * 2, library]
+    assert [name(n, 4 * 10**6 - n**2) for n in (8, 9, 32, 33)] == [elementwise, *[library] * 3]
+    assert [name(n, 4 * 10**6) for n in (8, 9, 32, 33)] == [elementwise, *[product] * 2, library]
+    assert [name(n, many, platform="tpu") for n in (8, 9, 32, 33)] == [elementwise, *[library] * 3]
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("shape", [(1,), (7,), (512,), (3, 512), (512, 5)], ids=str)
+def test_columns_by_a_transposition(monkeypatch, devices, shape):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    vectors = list(np.random.default_rng(0).standard_normal((9, *shape)))
+    np.testing.assert_array_equal(_fused._transposed([jnp.asarray(x) for x in vectors]), np.stack(vectors, -1))
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_elementwise_kernel_of_a_batch_sharded_in_auto_mode_does_not_communicate(n):
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
+    sharding = NamedSharding(mesh, PartitionSpec("batch"))
+    f = jax.jit(lambda X: _kernels.KERNELS["elementwise LU"](X, True), in_shardings=sharding, out_shardings=sharding)
+    program = f.lower(jax.ShapeDtypeStruct((512, n, n), np.float32)).compile().as_text()
+    assert not [word for word in COLLECTIVES if word in program]
 
 
 @pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])

@@ -16,8 +16,14 @@ from jax import lax
 from jax.experimental import io_callback
 
 import jaxinv
-from jaxinv._kernels import UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO, inverse_kernel
-from jaxinv._products import RECOMPUTED_UP_TO, SUMS_ON_CPU
+from jaxinv._kernels import (
+    PRODUCT_FROM_ENTRIES,
+    PRODUCT_UP_TO,
+    UNROLLED_COMPLEX_UP_TO,
+    UNROLLED_UP_TO,
+    inverse_kernel,
+)
+from jaxinv._products import SUMS_ON_GPU
 
 MATRICES = 1000
 
@@ -112,7 +118,7 @@ def test_small_matrices_need_no_library_no_host_no_loop_and_no_float64(n, batch,
     assert not host_calls(module), f"calls of the host: {host_calls(module)}"
     assert not double_precision(module), f"float64: {double_precision(module)}"
     assert not loops(module), f"loops: {loops(module)}"
-    if n <= RECOMPUTED_UP_TO:
+    if n <= SUMS_ON_GPU:
         assert not precisions(module), f"matrix products, which may be less precise: {precisions(module)}"
 
 
@@ -192,21 +198,35 @@ def jacobian(X, precision=None):
 
 
 derivatives = pytest.mark.parametrize("derivative", [gradient, jvp, jacobian])
-product_sizes = pytest.mark.parametrize("n", [RECOMPUTED_UP_TO + 1, 16, SUMS_ON_CPU + 1])
 
 
-@product_sizes
+@pytest.mark.parametrize("n", [SUMS_ON_GPU + 1, 33])
 @derivatives
 def test_products_of_derivatives_have_highest_precision(n, derivative):
     """Or a GPU could take TF32, with three digits."""
-    found = precisions(exported(derivative, (n, n) if derivative is jacobian else (MATRICES, n, n)))
+    found = precisions(exported(derivative, (n, n) if derivative is jacobian else (10, n, n)))
     assert found == [("HIGHEST", "HIGHEST")] * 2, f"precisions: {found}"
+
+
+@pytest.mark.parametrize("n", [3, SUMS_ON_GPU])
+@derivatives
+def test_small_products_are_sums(n, derivative):
+    assert not precisions(exported(derivative, (n, n) if derivative is jacobian else (MATRICES, n, n)))
+
+
+@pytest.mark.parametrize("n", [UNROLLED_UP_TO + 1, SUMS_ON_GPU + 1, PRODUCT_UP_TO])
+@pytest.mark.parametrize("derivative", [gradient, jvp])
+def test_products_of_an_inverse_have_highest_precision(n, derivative):
+    found = precisions(exported(derivative, (PRODUCT_FROM_ENTRIES // n, n, n)))
+    assert set(found) <= {("HIGHEST", "HIGHEST")}, f"precisions: {found}"
+    assert len(found) > 2 or n <= SUMS_ON_GPU
 
 
 @pytest.mark.parametrize("precision", ["default", "high", "highest"])
 @derivatives
 def test_precision_of_the_user_is_honoured(derivative, precision):
-    found = precisions(exported(partial(derivative, precision=precision), (16, 16)))
+    n = SUMS_ON_GPU + 1
+    found = precisions(exported(partial(derivative, precision=precision), (n, n)))
     assert found == [(precision.upper(), precision.upper())] * 2, f"precisions: {found}"
 
 

@@ -1,11 +1,13 @@
 """nan and inf in the input: every size comes back, and the other matrices of the batch keep their bits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _cases import matrices
 
 import jaxinv
+from jaxinv._kernels import _nan_where_nan
 
 BATCH = 17
 SIZES = [*range(1, 34), 300]
@@ -38,6 +40,16 @@ def test_nan_and_inf_in_a_single_matrix_end(n):
             bad[place] = value
             Y = np.asarray(jaxinv.inv(bad))
             assert np.isnan(Y).any() or np.isinf(value)
+
+
+def test_on_gpu_nan_does_not_depend_on_the_library():
+    X = matrices(9, (3,)).astype(np.float32)
+    clean = X.copy()
+    X[1, -1, -1] = np.nan
+    for out in (clean, clean[..., 0]):
+        got = np.asarray(_nan_where_nan(X, jnp.asarray(out)))
+        assert np.isnan(got[1]).all()
+        np.testing.assert_array_equal(got[[0, 2]], out[[0, 2]])
 
 
 @pytest.mark.parametrize("f", [jaxinv.inv_ex, jaxinv.inv_logdet], ids=lambda f: f.__name__)
