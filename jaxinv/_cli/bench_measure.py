@@ -1,6 +1,5 @@
 """The measurement of one case: first the answer is checked, then it is timed beside its rivals."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -134,10 +133,11 @@ def _interleave(contenders: dict[str, Contender], repeats: int) -> dict[str, lis
 
 
 def _settle(contender: Contender) -> None:
-    """Calls until the threads of the contender before are asleep, and the caches its own; on CPU alone it has any."""
-    start = time.perf_counter() if jax.default_backend() == "cpu" else -math.inf
+    """Calls until the threads of the contender before are asleep, which it has on CPU alone, and the caches its own."""
+    seconds = SETTLE_SECONDS if jax.default_backend() == "cpu" else 0
+    start = time.perf_counter()
     contender.call()
-    while time.perf_counter() - start < SETTLE_SECONDS:
+    while time.perf_counter() - start < seconds:
         contender.call()
 
 
