@@ -12,6 +12,8 @@ from test_transforms import DERIVATIVES, SHORT, TOLERANCE, example, oracle
 
 import jaxinv
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 # n and a batch for each kernel: reciprocal, fused LU, panel LU, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 8: 17, 9: 400, 25: 5}
 sizes = pytest.mark.parametrize("n", BATCHES)
