@@ -37,6 +37,12 @@ COMPLEX_IN_PARTS_FROM = 32
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, but
 # complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
+# JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
+# another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
+# loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
+# 2026-11-26, one of n = 7 16 us and 77 without, n = 10 18 and 93, ten of n = 3 20 and 87; in a larger program even.
+BY_ROWS_FROM = 880
+STEP_UP_TO = 500
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
 # 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
@@ -79,6 +85,9 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
         return _matmul_of_copies(ops[0], A, BC, precision)
 
+    def by_rows(*operands):
+        return _product_by_rows(ops, [operands[i] for i in which], precision)
+
     def by_matmul_of_parts(*operands):
         return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
 
@@ -94,6 +103,9 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
         cpu = by_entries if n == 2 else partial(by_sums, recomputed=recomputed)
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
+    if isinstance(n, int) and n > 2:
+        step = 4 * n**2 * math.prod(operands[0].shape[:-2])
+        cpu = by_rows if at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM else cpu
     elsewhere = by_sums_of_small if is_small_on_gpu(operands[0]) else by_matmul
     elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else elsewhere
     return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
@@ -107,6 +119,14 @@ def is_small_on_gpu(A: Array) -> bool:
 def small_or_large_matmul(A: Array, B: Array) -> Array:
     """A B at full precision, of square matrices, on GPU."""
     return lax.optimization_barrier(_sum_of_products(A, B)) if is_small_on_gpu(A) else full_matmul(A, B)
+
+
+def _product_by_rows(ops, factors, precision):
+    """(op(A) op(B)) op(C), a row in each step of a loop."""
+    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
+    product = partial(jnp.matmul, precision=precision)
+    rows = jnp.moveaxis(A, -2, 0)[..., None, :]
+    return jnp.moveaxis(lax.map(lambda row: product(product(row, B), C), rows)[..., 0, :], 0, -2)
 
 
 def matmul_product(

@@ -170,7 +170,8 @@ def test_elementwise_kernel_of_a_batch_sharded_in_auto_mode_does_not_communicate
 @pytest.mark.parametrize(
     ("n", "batch", "dtype"),
     [
-        *((n, 3, float) for n in (2, 4, 5, 16, 17)),
+        *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
+        *((3, 10, float), (7, None, float), (10, None, complex)),
         *((16, _products.SUMS_FROM_BATCH, float), (_products.TRANSPOSED_ONE_FROM, None, float)),
         (_products.HALVES_FROM + 1, None, float),
         *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
@@ -188,7 +189,8 @@ def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
 
 
 @pytest.mark.parametrize(
-    ("n", "batch", "is_sum"), [(8, 1, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)]
+    ("n", "batch", "is_sum"),
+    [(8, 1, False), (8, 2, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
 )
 def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     X = jax.ShapeDtypeStruct((batch, n, n), np.float32)
