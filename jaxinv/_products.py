@@ -106,8 +106,8 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     if isinstance(n, int) and n > 2:
         step = 4 * n**2 * math.prod(operands[0].shape[:-2])
         cpu = by_rows if at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM else cpu
-    elsewhere = by_sums_of_small if is_small_on_gpu(operands[0]) else by_matmul
-    elsewhere = by_sums if at_most(n, RECOMPUTED_UP_TO) else elsewhere
+    sums = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_sums_of_small
+    elsewhere = sums if is_small_on_gpu(operands[0]) else by_matmul
     return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
 
 
