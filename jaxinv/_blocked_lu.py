@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._fused import materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
+from jaxinv._lowering import device_count
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
@@ -69,7 +69,7 @@ def blocked_step(batch: Sequence[int], n: int, itemsize: int) -> int:
 
 def _of_merged_batch(inverse):
     """`inverse` with the axes of the batch merged, which is faster, where it cannot be spread over devices."""
-    if jax.device_count() > 1:
+    if device_count() > 1:
         return inverse
 
     def merged(X):
@@ -82,7 +82,7 @@ def _of_merged_batch(inverse):
 def _factorised(X):
     """LU and the pivots of each matrix of X, in parts."""
     is_small = X.shape[-1] <= PARTS_UP_TO[X.dtype.name]
-    parts = min(len(X), PARTS) if is_small and LAPACK_BATCH_IS_SERIAL and jax.device_count() == 1 else 1
+    parts = min(len(X), PARTS) if is_small and LAPACK_BATCH_IS_SERIAL and device_count() == 1 else 1
     if parts == 1:
         LU, pivots = over_batch(lambda X: lax.linalg.lu(X)[:2], X)
         return materialised(LU), pivots  # which comes by columns

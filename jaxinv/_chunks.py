@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxinv._lowering import device_count
+
 # A chunk comes from this many places of an axis of the batch at once, so that a sharded batch is cut within its shards.
 LANES = 64
 LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
@@ -20,7 +22,7 @@ def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
 
     On one device they are merged: n = 6 77 against 126 ns for a batch of (1024, 64), n = 8 165 against 266.
     """
-    if jax.device_count() == 1 or not all(isinstance(size, int) for size in shape):
+    if device_count() == 1 or not all(isinstance(size, int) for size in shape):
         return (math.prod(shape),)
     *outer, last = shape or (1,)
     while outer and last < SHORTEST_AXIS:
@@ -37,7 +39,7 @@ def lanes(batch: Sequence[int], most: int = LANES) -> tuple[int, int, int]:
 
 def most_lanes() -> int:
     """The most lanes to be taken: one on one device, where chunks need not lie within shards."""
-    return 1 if jax.device_count() == 1 else LANES
+    return 1 if device_count() == 1 else LANES
 
 
 def filled(X: Array, multiple: int) -> Array:

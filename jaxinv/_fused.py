@@ -21,11 +21,11 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, most_lanes
+from jaxinv._lowering import device_count
 from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
@@ -97,7 +97,7 @@ def map_matrices(
 
 def _axes_at_once(shape):
     """Axes of a batch, at least one: one, unless devices may share them."""
-    return shape if len(shape) > 1 and jax.device_count() > 1 else [math.prod(shape)]
+    return shape if len(shape) > 1 and device_count() > 1 else [math.prod(shape)]
 
 
 def _fits_one_pass(batch, entries, itemsize):
@@ -131,7 +131,7 @@ def _with_lanes(X):
 def _has_lanes(batch):
     """Whether a batch has one axis, besides such of length 1, and on it enough matrices on one device."""
     size = batch[-1]
-    return isinstance(size, int) and LANES_FROM <= size == math.prod(batch) and jax.device_count() == 1
+    return isinstance(size, int) and LANES_FROM <= size == math.prod(batch) and device_count() == 1
 
 
 def in_lanes(f: Callable[[Sequence[Array]], tuple[Array, ...]]) -> Callable[[Sequence[Array]], tuple[Array, ...]]:
@@ -193,7 +193,7 @@ def _transposed(vectors):
     device each, or where there is one device the whole.
     """
     count, shape = len(vectors), vectors[0].shape
-    size, devices = shape[-1], jax.device_count()
+    size, devices = shape[-1], device_count()
     is_whole_tiles = isinstance(size, int) and size % (TILE * devices) == 0
     if count <= FEW_VECTORS or (devices > 1 and not is_whole_tiles):
         return _stacked(vectors)

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
@@ -17,7 +16,7 @@ from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._large_lu import large_lu_inverse
-from jaxinv._lowering import at_most, on_shards
+from jaxinv._lowering import at_most, device_count, on_shards
 from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._products import small_or_large_matmul
@@ -185,13 +184,13 @@ def _in_turn(X, with_factors):
 
 
 def _blocked(X, with_factors):
-    if X.ndim > 3 and jax.device_count() > 1:  # its loop merges short axes of the batch, which may be sharded
+    if X.ndim > 3 and device_count() > 1:  # its loop merges short axes of the batch, which may be sharded
         return (_batched if LAPACK_BATCH_IS_SERIAL else _in_turn)(X, with_factors)
     return blocked_lu_inverse(fused_triangles, X, with_factors)
 
 
 def _large(X, with_factors):
-    if jax.device_count() > 1:  # over which X may be spread: its loops would communicate in each step
+    if device_count() > 1:  # over which X may be spread: its loops would communicate in each step
         return _batched(X, with_factors)
     return large_lu_inverse(X, with_factors)
 

@@ -1,6 +1,7 @@
 """What is known of arrays when a kernel is chosen for them: their sizes, which may be symbolic, and their shards."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -11,6 +12,13 @@ from jax.sharding import PartitionSpec
 def at_most(size: Any, limit: int) -> bool:
     """Whether a size is known, and no larger than the limit."""
     return isinstance(size, int) and size <= limit
+
+
+def device_count() -> int:
+    """Devices over which an array may be spread, at most: those of JAX's platform, or of CPU where it has more."""
+    with suppress(RuntimeError):  # JAX was told to do without CPU
+        return max(jax.device_count(), jax.device_count("cpu"))
+    return jax.device_count()
 
 
 def on_shards(kernel: Callable, *operands: Array, drop: Any = 0) -> Any:

@@ -22,6 +22,7 @@ KERNELS = {
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),
 }
+ONLY_ON_CPU = ("fused LU", "panel LU", "blocked LU", "large LU", "LU in turn")
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
 CUTS = Cuts(panels=4, width=9, strips=3, strip_entries=100, block_of_L=4, block_of_U=5, piece=20)  # of "large LU"
@@ -42,8 +43,14 @@ CASES = [
 ]
 
 
-@partial(jax.jit, static_argnums=0)
 def inverse(kernel, X):
+    """By a kernel of the CPU there, also where JAX has a GPU."""
+    with jax.default_device(jax.devices("cpu")[0] if kernel in ONLY_ON_CPU else None):
+        return _inverse(kernel, X)
+
+
+@partial(jax.jit, static_argnums=0)
+def _inverse(kernel, X):
     if kernel == "large LU":  # for one matrix, and much larger ones
         return jax.lax.map(lambda X: large_lu_inverse(X, cuts=CUTS)[0], X)
     return _kernels.KERNELS[kernel](X, with_factors=False)[0]

@@ -19,7 +19,7 @@ from jaxinv._cli.bench_cases import FULL_BYTES, MODES, STRUCTURES, Case, preset,
 from jaxinv._cli.bench_measure import measure
 from jaxinv._cli.bench_plot import save_plot
 from jaxinv._cli.bench_report import COLUMNS, notes, table
-from jaxinv._cli.bench_rivals import cupy_contender
+from jaxinv._cli.bench_rivals import Contender, cupy_contender
 from jaxinv._cli.bench_run import FAILED, run_case
 from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
 
@@ -144,6 +144,15 @@ def test_measure_wrong_logdet_is_not_timed(monkeypatch):
     assert "times" not in result
 
 
+@pytest.mark.parametrize(("platform", "waits"), [("cpu", 5), ("gpu", 1)])
+def test_calls_of_a_sample_are_queued_but_on_cpu(monkeypatch, platform, waits):
+    done = []
+    contender = Contender(lambda: "result", 2, done.append)
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    assert bench_measure._sample(contender, 5) > 0
+    assert done == ["result"] * waits
+
+
 def test_cupy_contender_waits_for_the_device(monkeypatch):
     """With a stand-in, since CuPy needs a GPU."""
     calls = []
@@ -157,7 +166,7 @@ def test_cupy_contender_waits_for_the_device(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     contender = cupy_contender(Case(2, 3, "float32", "forward"), np.ones((3, 2, 2), np.float32))
-    contender.call()
+    contender.wait(contender.call())
     assert (calls, contender.matrices) == ([(3, 2, 2), "waited"], 3)
     assert cupy_contender(Case(2, 3, "float32", "gradient"), np.ones((3, 2, 2))) is None
 

@@ -128,6 +128,7 @@ def test_eval_shape_reads_a_struct():
 
 
 @FUNCTIONS
+@pytest.mark.usefixtures("on_cpu")
 def test_matrix_beyond_memory_is_traced_and_refused_by_jax(name):
     """400 TB, which no machine grants, so that nothing is allocated."""
     n = 10**7

@@ -50,7 +50,7 @@ def test_inverse_and_factors_of_2_x_2_matrices_share_no_loop(dtype):
 @pytest.mark.parametrize("batch", [65536, 65535])
 def test_loop_has_lanes_for_cores(monkeypatch, batch):
     """Split in parts of unequal length, it would ask in each step whether its part has ended: four times as slow."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     program = compiled(jaxinv.inv, (batch, 4, 4))
     assert len(re.findall(r"ROOT \S+ = \(f32\[16,4096\]\{1,0\}, .* reduce\(", program)) == 1
     assert " while(" not in program
@@ -66,7 +66,7 @@ def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
 @pytest.mark.parametrize("batch", [MATRICES, MATRICES - 5])
 def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
     """In whole tiles; no panel is copied, no row gathered."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     program = compiled(_panel_lu.panel_lu_inverse, (batch, 16, 16))
     tiles, panel = (f"f32[{MATRICES // _panel_lu.TILE},16,{columns},{_panel_lu.TILE}]" for columns in (16, 2))
     assert tiles in program
@@ -77,7 +77,7 @@ def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
 @pytest.mark.parametrize("matrices", [5, 200])
 def test_factorisations_of_a_batch_are_many_calls(matrices, monkeypatch):
     """On one device, where each runs in one thread: for fewer than nine XLA uses one thread only."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     program = compiled(partial(_blocked_lu.blocked_lu_inverse, lambda lower, D: D), (matrices, 40, 40))
     calls = min(matrices, 32) if _lapack.LAPACK_BATCH_IS_SERIAL else 1  # of the body of a loop, lest they hang
     assert len(re.findall(r"custom_call_target=\"lapack_sgetrf_ffi\"", program)) == calls
@@ -86,7 +86,7 @@ def test_factorisations_of_a_batch_are_many_calls(matrices, monkeypatch):
 @pytest.mark.parametrize("n", [4, 64])
 def test_chunks_keep_their_memory(monkeypatch, n):
     """Beyond 32 MiB the allocator gives temporaries back after each call, and their pages are new in the next."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     X = jax.ShapeDtypeStruct((2**26 // n**2, n, n), jnp.float32)
     assert jax.jit(jaxinv.inv).lower(X).compile().memory_analysis().temp_size_in_bytes < 2**25
 

@@ -80,7 +80,7 @@ ON_ONE_DEVICE = [
 @pytest.mark.usefixtures("on_cpu")
 def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     """Where axes are merged, loops have lanes, and a chunk comes from fewer places than on several devices."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     X = np.random.default_rng(0).uniform(-1, 1, (*batch, n, n)) + 2 * n * np.eye(n)
     Y, factors = jax.jit(lambda X: _kernels.KERNELS[kernel](X, True))(X)
     np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
@@ -90,7 +90,7 @@ def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
 @pytest.mark.parametrize("batch", [_panel_lu.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
 @pytest.mark.parametrize("n", [9, 24])
 def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch, n, batch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     step = _panel_lu.panel_step((batch,), n, 4)
     assert step == batch or step % (2 * _panel_lu.TILE) == _panel_lu.TILE
     chunks = -(-batch // step)
@@ -102,7 +102,7 @@ def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch
 @pytest.mark.usefixtures("on_cpu")
 def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, batch, chunk_bytes):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     monkeypatch.setattr(_blocked_lu, "CHUNK_BYTES", chunk_bytes)
     X = np.random.default_rng(0).standard_normal((*batch, 33, 33)) / 33**0.5
     Y, factors = jax.jit(lambda X: _kernels.KERNELS["blocked LU"](X, True))(X)
@@ -152,7 +152,7 @@ def test_the_table_for_accelerators():
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("shape", [(1,), (7,), (512,), (3, 512), (512, 5)], ids=str)
 def test_columns_by_a_transposition(monkeypatch, devices, shape):
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    monkeypatch.setattr(jax, "device_count", lambda *_: devices)
     vectors = list(np.random.default_rng(0).standard_normal((9, *shape)))
     np.testing.assert_array_equal(_fused._transposed([jnp.asarray(x) for x in vectors]), np.stack(vectors, -1))
 
@@ -192,6 +192,7 @@ def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
     ("n", "batch", "is_sum"),
     [(8, 1, False), (8, 2, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
 )
+@pytest.mark.usefixtures("on_cpu")
 def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     X = jax.ShapeDtypeStruct((batch, n, n), np.float32)
     kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))

@@ -23,6 +23,7 @@ from jaxinv._kernels import (
     UNROLLED_UP_TO,
     inverse_kernel,
 )
+from jaxinv._lowering import device_count
 from jaxinv._products import SUMS_ON_GPU
 
 MATRICES = 1000
@@ -294,3 +295,16 @@ def test_control_work_for_each_entry_is_seen():
 
 def test_control_precision_of_a_plain_product_is_default():
     assert precisions(exported(lambda X: X @ X, (16, 16))) == [("DEFAULT", "DEFAULT")]
+
+
+def test_devices_are_counted_on_cpu_too(monkeypatch):
+    """A mesh of CPU devices, where JAX's own platform has one; and JAX told to do without CPU."""
+
+    def count(platform=None):
+        if platform and not on_cpu:
+            raise RuntimeError(f"Unknown backend {platform}")
+        return on_cpu if platform else 1
+
+    monkeypatch.setattr(jax, "device_count", count)
+    for on_cpu in (8, 1, 0):
+        assert device_count() == max(on_cpu, 1)

@@ -22,10 +22,11 @@ RIVALS = ("builtin", "copy", "matmul", "general", "separate", "torch", "cupy", "
 
 
 class Contender(NamedTuple):
-    """A call that returns when its work is done, the matrices that it treats, and what compiling it cost."""
+    """A call, the matrices that it treats, what waits for the work of a result, and what compiling it cost."""
 
     call: Callable[[], Any]
     matrices: int
+    wait: Callable[[Any], object] = lambda _: None
     compile_seconds: float | None = None
     temp_bytes: int | None = None
 
@@ -99,8 +100,8 @@ def torch_contender(case: Case, X: NDArray, Z: NDArray) -> Contender | None:
         "gradient": gradient,
         "jvp": lambda: torch.func.jvp(torch.linalg.inv, (x,), (z,)),
     }
-    call = calls[case.mode]
-    return Contender(call if place == "cpu" else lambda: (call(), torch.cuda.synchronize()), case.batch)
+    wait = (lambda _: torch.cuda.synchronize()) if place == "cuda" else (lambda _: None)
+    return Contender(calls[case.mode], case.batch, wait)
 
 
 def cupy_contender(case: Case, X: NDArray) -> Contender | None:
@@ -110,7 +111,7 @@ def cupy_contender(case: Case, X: NDArray) -> Contender | None:
     import cupy
 
     x = cupy.asarray(X)
-    return Contender(lambda: (cupy.linalg.inv(x), cupy.cuda.Device().synchronize()), case.batch)
+    return Contender(lambda: cupy.linalg.inv(x), case.batch, lambda _: cupy.cuda.Device().synchronize())
 
 
 def lapack_contenders(case: Case, X: NDArray) -> dict[str, Contender]:
