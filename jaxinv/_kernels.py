@@ -62,17 +62,17 @@ if not LAPACK_BATCH_IS_SERIAL:
 BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
 # With the gradient n = 512 5 against 6.6 ms, n = 1024 29 against 47, n = 2048 195 against 280; on the Xeon n = 512 12
-# against 14, n = 1024 46 against 58, n = 1536 139 against 165, n = 2048 319 against 309. Alone it is LAPACK's: on the
-# EPYC n = 1024 would take 17 against 21 ms and n = 2048 100 against 130, but on the Xeon, whose LAPACK is as fast as
-# products, 33 against 25 and 185 against 145. n = 256 0.8 against 0.6; float64, n = 1024 46 against 35, on the Xeon n =
-# 2048 583 against 327. Not tried on more than two cores.
+# against 14, n = 1024 46 against 58, n = 1536 139 against 165, n = 2048 300 against 288, n = 3072 920 against
+# 777, n = 4096 2070 against 1640. Alone it is LAPACK's: on the EPYC n = 1024 would take 17 against 21 ms and n = 2048
+# 100 against 130, but on the Xeon, whose LAPACK is as fast as products, 33 against 25 and 185 against 145. n = 256 0.8
+# against 0.6; float64, n = 1024 46 against 35, on the Xeon n = 2048 583 against 327. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512}
-LARGE_UP_TO = 4096
-# On an NVIDIA H200, JAX 0.11.2, 2026-11-26, batches of 128 MiB, float32: n = 9 5.7 against the library's 8.3 ns, n = 12
-# 6.7 against 10, n = 16 11.3 against 13.6, n = 24 28 against 33, n = 32 46 against 62; float64 n = 32 80 against 99;
-# complex64 n = 9 8.6 against 11.5, n = 16 21.4 against 22.0, but n = 24 59 against 53. n = 64 346 against 463, but with
-# 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20 kernels: n = 9 even with
-# the library at batches of 10000, n = 32 at 4000.
+LARGE_UP_TO = 2048
+# On an NVIDIA H200, JAX 0.11.2, 2026-11-26, batches of 128 or 256 MiB, float32: n = 9 6.3 against the library's 8.3 ns,
+# n = 12 6.8 against 10, n = 16 11.8 against 13.6, n = 24 29 against 33, n = 32 49 against 62; float64 n = 32 80 against
+# 99; complex64 n = 9 8.6 against 11.5, n = 16 21.4 against 22.0, but n = 24 59 against 53. n = 64 346 against 463, but
+# with 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20 kernels: n = 9 even
+# with the library at batches of 10000, n = 32 at 4000.
 PRODUCT_UP_TO, PRODUCT_COMPLEX_UP_TO = 32, 16
 PRODUCT_FROM_ENTRIES = 4_000_000
 # On the H200 as well, float32: n = 64 330 to 350 against 470 ns, n = 128 1.6 against 2.2 us, n = 256 9.8 against 12.2

@@ -32,7 +32,7 @@ from jaxinv._structure import projection
 SETTLE_SECONDS = 0.15
 SAMPLE_SECONDS = 2e-3  # a sample is as many calls as fill this
 # Elsewhere the calls of a sample are queued, so that the device does not wait for Python: on an NVIDIA H200 a call that
-# is waited for takes 0.4 ms more.
+# was waited for took 0.3 to 0.5 ms more.
 SAMPLE_SECONDS_OF_QUEUE = 2e-2
 CASE_SECONDS = 10.0  # after three rounds, no further one once they took this
 ORACLE_FLOPS = 2e10  # of a larger batch, as many matrices are checked
