@@ -52,7 +52,7 @@ def factorises_whole(program, n):
 @pytest.mark.parametrize("n", [512, 600])
 def test_one_device_takes_it_with_its_derivatives(n, monkeypatch):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     rng = np.random.default_rng(n)
     X, G = (jnp.asarray(rng.standard_normal((1, n, n)), jnp.float32) for _ in range(2))
 
