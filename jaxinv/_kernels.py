@@ -41,20 +41,21 @@ UNROLLED_COMPLEX_UP_TO = 6
 FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
-# Intel Xeon of the fourth generation, 2026-11-25, float32: n = 9 0.55 against LAPACK's 1.6 us, n = 12 0.8 against 2.6,
-# n = 16 1.5 against 4.3, n = 24 4.7 against 8.7; float64: n = 12 1.5 against 3.2; complex64: n = 8 0.7 against 1.7, n =
-# 20 7.8 against 12.4, n = 24 17.5 against 18.6. complex128 would be faster too, but its left residual is 42 n eps on a
-# Pascal matrix of n = 13, where LAPACK's limit is 30. Against blocks, in batches of 4 MiB: float32 n = 24 4.7 and 5.8,
-# n = 28 6.5 and 7.0, but in batches of 1 MiB 11.0 and 8.9; float64 n = 22 6.8 and 7.9, n = 23 9.5 and 8.9.
-PANEL_UP_TO = {"float32": 26, "float64": 22, "complex64": 24}
+# Intel Xeon of the fourth generation, 2026-11-26, float32: n = 9 0.43 against LAPACK's 1.6 us, n = 12 0.8 against 2.6,
+# n = 16 1.5 against 4.3, n = 24 4.0 against 8.5; float64: n = 12 1.5 against 3.2; complex64: n = 8 0.7 against 1.7, n =
+# 19 6.1, n = 24 17.5 against 18.6. complex128 would be faster too, but its left residual is 42 n eps on a Pascal matrix
+# of n = 13, where LAPACK's limit is 30. Against blocks, in batches of 4 MiB: float32 n = 29 7.2 and 7.9, n = 32 9.5 and
+# 9.0; float64 n = 20 4.9 and 5.2, n = 22 6.1 and 5.9. In batches of 1 MiB: float32 n = 29 10.1 and 11.2, n = 31 12.4 and
+# 11.3; float64 n = 20 9.4 and 6.7.
+PANEL_UP_TO = {"float32": 29, "float64": 20, "complex64": 24}
 if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n
 # = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710
-# against 540, where LAPACK factorises with all cores. On the Xeon n = 32 10.7 against 19, n = 48 22 against 39. Not
-# tried for complex ones. Where panels go further than this begins, it takes batches that are too few for them.
+# against 540, where LAPACK factorises with all cores. On the Xeon n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against
+# 10.7. Not tried for complex ones. Where panels go further than this begins, it takes batches that are too few for them.
 BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 128)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}

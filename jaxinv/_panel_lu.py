@@ -30,7 +30,7 @@ from jaxinv._fused import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Columns a panel: 2 to 4 are even at n = 12 .. 28; LLVM gives up near 110 arrays in a loop, here n w + w^2 + w.
+# Columns a panel, but for the first where n is odd: 2 to 4 are even at n = 12 .. 28; LLVM gives up near 110 arrays in a loop, here n w + w^2 + w.
 WIDTH = 2
 # Matrices that lie together. Over 16 LLVM unrolls short loops before it could make vectors of them: the update took
 # 14 times as long. 64 are even.
@@ -82,25 +82,15 @@ def _inverse_of_chunk(with_factors, X):
     tiles = _each(lambda X: computed(X.reshape(-1, tile, n, n).transpose(0, 2, 3, 1)))
     X = computed(X)  # a copy in cache: n = 24 2.2 in place of 2.6 us
     Z = tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X)
-    LU, p = _factorise(_padded(Z, -n % WIDTH))
+    LU, p = _factorise(Z)
     Y = _joined(_each(materialised)(_back_substitute(LU, p)))
-    Y = materialised(Y[:, :n, :n].transpose(0, 3, 1, 2).reshape(X.shape))  # or products would gather it
+    Y = materialised(Y.transpose(0, 3, 1, 2).reshape(X.shape))  # or products would gather it
     if not with_factors:
         return (Y,)
     has_nan = jnp.isnan(_joined(Z)).any((1, 2))
-    pivots = _joined(_each(lambda LU: jnp.stack([LU[:, k, k] for k in range(p.shape[1])], axis=1))(LU))
+    pivots = _joined(_each(lambda LU: jnp.stack([LU[:, k, k] for k in range(n)], axis=1))(LU))
     pivots = jnp.where(has_nan[:, None], math.nan, pivots)  # a pivot of zero may come before a nan
-    return Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, -1)[..., :n]
-
-
-def _padded(Z, size):
-    """diag(Z, I), with an identity of `size` rows, in tiles."""
-    if size == 0:
-        return Z
-    n = jax.tree.leaves(Z)[0].shape[1]
-    unit = jnp.diag(jnp.arange(n + size) >= n)[None, ..., None].astype(jax.tree.leaves(Z)[0].dtype)
-    pad = _each(lambda Z: jnp.pad(Z, ((0, 0), (0, size), (0, size), (0, 0))))
-    return _each(lambda Z, unit: Z + unit)(pad(Z), _unit_like(Z, unit))
+    return Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, n)
 
 
 def _each(f):
@@ -128,39 +118,42 @@ def _factorise(Z):
     like = jax.tree.leaves(Z)[0]
     n = like.shape[1]
 
-    def step(panel, state):
+    def step(width, k, state):
         Z, LU, p = state
-        k = many(panel, n // WIDTH) * WIDTH
-        M, T, p_panel = _eliminated(Z, k)
+        M, T, p_panel = _eliminated(Z, k, width)
         column = lax.broadcasted_iota(jnp.int32, (1, 1, n, 1), 2) - jnp.asarray(k, jnp.int32)
-        row = lax.broadcasted_iota(jnp.int32, (1, WIDTH, 1, 1), 1)
-        in_panel = (column >= 0) & (column < WIDTH)
+        row = lax.broadcasted_iota(jnp.int32, (1, width, 1, 1), 1)
+        in_panel = (column >= 0) & (column < width)
         # In the columns of the panel Z is zero and R the identity, so that their sum is M there.
         unit = (column == row).astype(like.dtype)
         R = _each(lambda Z: _rows(Z, p_panel))(Z)
         R = _each(lambda R, unit: computed(jnp.where(in_panel, unit, R)))(R, _unit_like(Z, unit))
         Z = _where(~in_panel, Z)
-        for c in range(WIDTH):
+        for c in range(width):
             Z = Z + _at(M, np.s_[:, :, c, None]) * _at(R, np.s_[:, c, None])
         taken = R
-        for c in range(WIDTH):
+        for c in range(width):
             taken = taken + _where(row > c, _at(T, np.s_[:, :, c, None])) * _at(R, np.s_[:, c, None])
-        for c in range(WIDTH):
+        for c in range(width):
             taken = _each(partial(jnp.where, column == c))(_at(T, np.s_[:, :, c, None]), taken)
         put = lambda old, new: lax.dynamic_update_slice_in_dim(old, new, k, axis=1)
         return Z, _each(put)(LU, taken), put(p, p_panel)
 
-    start = (Z, _each(jnp.zeros_like)(Z), jnp.zeros_like(like[:, :, 0], jnp.uint32))
-    return lax.fori_loop(0, n // WIDTH, step, start)[1:]
+    state = (Z, _each(jnp.zeros_like)(Z), jnp.zeros_like(like[:, :, 0], jnp.uint32))
+    panels, first = divmod(n, WIDTH)
+    if first:
+        state = step(first, 0, state)
+    panel = lambda i, state: step(WIDTH, many(i, panels) * WIDTH + first, state)
+    return lax.fori_loop(0, panels, panel, state)[1:]
 
 
 def _unit_like(Z, unit):
     return Pair(unit, jnp.zeros_like(unit)) if isinstance(Z, Pair) else unit
 
 
-def _eliminated(Z, k):
+def _eliminated(Z, k, width):
     """Of the panel of Z from column k on: M; the rows taken, shape (tiles, w, w, tile); and which they are."""
-    is_complex, width = isinstance(Z, Pair), WIDTH
+    is_complex = isinstance(Z, Pair)
     tiles, n, _, tile = jax.tree.leaves(Z)[0].shape
 
     def entry(i, c):  # a slice of its own: of the panel as an array there would be a copy
