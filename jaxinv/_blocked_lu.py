@@ -28,9 +28,9 @@ from jaxinv._lowering import device_count
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Rows of a block, at most: n = 32 5.0 us with 16 and 5.9 with 32, n = 192 159 and 184, n = 256 even. On an Intel Xeon of
-# the fourth generation, 2026-11-26, n = 24 4.6 with 8 and 5.4 with 16, n = 40 12.1 and 12.7, n = 64 30 and 28; float64 n
-# = 20 4.6 and 6.4, n = 24 6.3 and 8.0, n = 40 17.6 and 20.4, n = 64 48 and 45.
+# Rows of a block, at most: n = 32 5.0 us with 16 and 5.9 with 32, n = 192 159 and 184, n = 256 even. On an Intel Xeon
+# of the fourth generation, 2026-11-26, n = 24 4.6 with 8 and 5.4 with 16, n = 40 12.1 and 12.7, n = 64 30 and 28;
+# float64 n = 20 4.6 and 6.4, n = 24 6.3 and 8.0, n = 40 17.6 and 20.4, n = 64 48 and 45.
 BLOCK, SMALL_BLOCK = 16, 8
 SMALL_BLOCKS_UP_TO = 56
 # Products of blocks of other heights are slow: n = 40 8.8 us with blocks of 16, 16 and 8, and 12.4 with 14, 14 and 12.

@@ -17,7 +17,7 @@ from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
 from jaxinv._large_lu import large_lu_inverse
 from jaxinv._lowering import at_most, device_count, on_shards
-from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse
+from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse, turned_lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._products import small_or_large_matmul
 from jaxinv._structure import projection
@@ -45,8 +45,8 @@ FEWEST_FUSED = 16
 # n = 16 1.5 against 4.3, n = 24 4.0 against 8.5; float64: n = 12 1.5 against 3.2; complex64: n = 8 0.7 against 1.7, n =
 # 19 6.1, n = 24 17.5 against 18.6. complex128 would be faster too, but its left residual is 42 n eps on a Pascal matrix
 # of n = 13, where LAPACK's limit is 30. Against blocks, in batches of 4 MiB: float32 n = 29 7.2 and 7.9, n = 32 9.5 and
-# 9.0; float64 n = 20 4.9 and 5.2, n = 22 6.1 and 5.9. In batches of 1 MiB: float32 n = 29 10.1 and 11.2, n = 31 12.4 and
-# 11.3; float64 n = 20 9.4 and 6.7.
+# 9.0; float64 n = 20 4.9 and 5.2, n = 22 6.1 and 5.9. In batches of 1 MiB: float32 n = 29 10.1 and 11.2, n = 31 12.4
+# and 11.3; float64 n = 20 9.4 and 6.7.
 PANEL_UP_TO = {"float32": 29, "float64": 20, "complex64": 24}
 if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
@@ -54,8 +54,9 @@ if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gat
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 # On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n
 # = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710
-# against 540, where LAPACK factorises with all cores. On the Xeon n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against
-# 10.7. Not tried for complex ones. Where panels go further than this begins, it takes batches that are too few for them.
+# against 540, where LAPACK factorises with all cores. On the Xeon n = 32 8.7 against 17, n = 48 18 against 33;
+# float64 n = 24 6.7 against 10.7. Not tried for complex ones. Where panels go further than this begins, it takes
+# batches that are too few for them.
 BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 128)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
@@ -69,6 +70,10 @@ BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # against 0.6; float64, n = 1024 46 against 35, on the Xeon n = 2048 583 against 327. Not tried on more than two cores.
 LARGE_FROM = {"float32": 512}
 LARGE_UP_TO = 2048
+# One matrix, turned so that LAPACK needs no transposition, on the Xeon: float32 n = 256 even, n = 512 5.0 against 5.1
+# ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,
+# complex64 n = 512 9.9 against 10.5, n = 1024 55 against 70, n = 2048 357 against 410; n = 1000 0 to 3 %.
+TURNED_FROM = 512
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, batches of 128 or 256 MiB, float32: n = 9 6.3 against the library's 8.3 ns,
 # n = 12 6.8 against 10, n = 16 11.8 against 13.6, n = 24 29 against 33, n = 32 49 against 62; float64 n = 32 80 against
 # 99; complex64 n = 9 8.6 against 11.5, n = 16 21.4 against 22.0, but n = 24 59 against 53. n = 64 346 against 463, but
@@ -114,6 +119,8 @@ def kernel_name(
         return "blocked LU"
     if products_follow and batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"
+    if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
+        return "turned LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
 
 
@@ -180,6 +187,12 @@ def _batched(X, with_factors):
     return lu_inverse(X)[: 1 + with_factors]
 
 
+def _turned(X, with_factors):
+    if device_count() > 1:  # over which X may be spread: to turn it would be communication
+        return _batched(X, with_factors)
+    return turned_lu_inverse(X)[: 1 + with_factors]
+
+
 def _in_turn(X, with_factors):
     return in_turn(lambda X: _batched(X, with_factors), X)
 
@@ -210,6 +223,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "blocked LU": _blocked,
     "large LU": _large,
     "batched LU": _batched,
+    "turned LU": _turned,
     "LU and product": partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul),
     "LU and blocks": partial(lu_blocks_inverse, elementwise_triangles, BLOCK_ON_GPU),
     "LU in turn": _in_turn,

@@ -5,19 +5,53 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxinv._fused import materialised
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 
 def lu_inverse(X: Array) -> tuple[Array, Array]:
     """P X = L U with partial pivoting, then L Z = P and U Y = Z; and the n factors of the determinant."""
     LU, pivots, row_of = lax.linalg.lu(X)
+    return _solved(LU, row_of), _factors(LU, pivots)
+
+
+def _solved(LU, row_of):
     # Gathered, not compared: JAX runs a program of at most 1000 counted operations in the thread that calls it, and
     # counts none for a gather. Ten matrices of n = 6 take 10 us, and 27 beyond that limit.
-    identity = jnp.eye(X.shape[-1], dtype=X.dtype)
+    identity = jnp.eye(LU.shape[-1], dtype=LU.dtype)
     P = identity.at[row_of].get(mode="promise_in_bounds")
     Z = lax.linalg.triangular_solve(LU, P, left_side=True, lower=True, unit_diagonal=True)
-    Y = lax.linalg.triangular_solve(LU, Z, left_side=True, lower=False)
-    return Y, _factors(LU, pivots)
+    return lax.linalg.triangular_solve(LU, Z, left_side=True, lower=False)
+
+
+def turned_lu_inverse(X: Array) -> tuple[Array, Array]:
+    """As `lu_inverse`, by the LU of A = J (X S)^T J, where J is the identity with its rows in reverse.
+
+        P A = L U,    Y = S (J U^-1 L^-1 P J)^T
+
+    LAPACK takes matrices by columns, and X lies by rows: A is X read backwards, and no large matrix is transposed. An
+    upper triangle remains one, with its small error. The pivots are found in the rows of X, so S, powers of two, gives
+    its columns the same size; nothing is rounded.
+    """
+    scale = materialised(_column_scales(X))  # once, not for each entry
+    LU, pivots, row_of = lax.linalg.lu(jnp.flip(X * scale[..., None, :], (-2, -1)).mT)
+    Y = scale[..., :, None] * jnp.flip(_solved(LU, row_of).mT, (-2, -1))
+    scale_of_row = jnp.take_along_axis(jnp.flip(scale, -1), row_of, axis=-1, mode="promise_in_bounds")
+    return Y, _factors(LU, pivots) / scale_of_row
+
+
+def _column_scales(X):
+    """Powers of two by which the largest entries of all columns come to the size of the largest of all.
+
+    That, or what X and Y have room for: 2^99 in single, 2^798 in double precision. A column of zeros is left.
+    """
+    size = jnp.max(jnp.abs(X), axis=-2)
+    least, most = (int(getattr(jnp.finfo(size.dtype), name)) for name in ("minexp", "maxexp"))
+    is_number = (size > 0) & jnp.isfinite(size)
+    exponent = jnp.where(is_number, jnp.frexp(size)[1], least)
+    common = jnp.minimum(jnp.max(exponent, axis=-1, keepdims=True), most * 78 // 100)
+    shift = jnp.where(is_number, jnp.clip(common - exponent, least, -least), 0)
+    return jnp.ldexp(jnp.ones_like(size), shift).astype(X.dtype)
 
 
 def lu_product_inverse(

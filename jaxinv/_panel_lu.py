@@ -30,7 +30,8 @@ from jaxinv._fused import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Columns a panel, but for the first where n is odd: 2 to 4 are even at n = 12 .. 28; LLVM gives up near 110 arrays in a loop, here n w + w^2 + w.
+# Columns a panel, but for the first where n is odd: 2 to 4 are even at n = 12 .. 28; LLVM gives up near 110 arrays in
+# a loop, here n w + w^2 + w.
 WIDTH = 2
 # Matrices that lie together. Over 16 LLVM unrolls short loops before it could make vectors of them: the update took
 # 14 times as long. 64 are even.

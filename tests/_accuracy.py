@@ -8,6 +8,7 @@ from _matrices import MATRICES, batch_of, exact_inverse
 
 from jaxinv import _kernels
 from jaxinv._large_lu import Cuts, large_lu_inverse
+from jaxinv._lu import turned_lu_inverse
 
 # Each kernel at both ends of its sizes, and where its panels do not fit n.
 KERNELS = {
@@ -17,12 +18,13 @@ KERNELS = {
     "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
+    "turned LU": (9, 20),
     "LU in turn": (9,),
     "elementwise LU": (2, 4, 8),
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),
 }
-ONLY_ON_CPU = ("fused LU", "panel LU", "blocked LU", "large LU", "LU in turn")
+ONLY_ON_CPU = ("fused LU", "panel LU", "blocked LU", "large LU", "turned LU", "LU in turn")
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
 CUTS = Cuts(panels=4, width=9, strips=3, strip_entries=100, block_of_L=4, block_of_U=5, piece=20)  # of "large LU"
@@ -35,7 +37,11 @@ def is_tested(kernel, n, dtype):
         return _kernels.LAPACK_BATCH_IS_SERIAL
     platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 10**6),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
-    return kernel == "LU in turn" or kernel in used or (kernel == "large LU" and np.dtype(dtype).kind == "f")
+    return (
+        kernel in ("LU in turn", "turned LU")
+        or kernel in used
+        or (kernel == "large LU" and np.dtype(dtype).kind == "f")
+    )
 
 
 CASES = [
@@ -51,8 +57,9 @@ def inverse(kernel, X):
 
 @partial(jax.jit, static_argnums=0)
 def _inverse(kernel, X):
-    if kernel == "large LU":  # for one matrix, and much larger ones
-        return jax.lax.map(lambda X: large_lu_inverse(X, cuts=CUTS)[0], X)
+    of_one = {"large LU": partial(large_lu_inverse, cuts=CUTS), "turned LU": turned_lu_inverse}  # and much larger ones
+    if kernel in of_one:
+        return jax.lax.map(lambda X: of_one[kernel](X)[0], X)
     return _kernels.KERNELS[kernel](X, with_factors=False)[0]
 
 
