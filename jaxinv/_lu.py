@@ -43,15 +43,13 @@ def turned_lu_inverse(X: Array) -> tuple[Array, Array]:
 def _column_scales(X):
     """Powers of two by which the largest entries of all columns come to the size of the largest of all.
 
-    That, or what X and Y have room for: 2^99 in single, 2^798 in double precision. A column of zeros is left.
+    That, or what X and Y have room for: 2^99 in single, 2^798 in double precision.
     """
     size = jnp.max(jnp.abs(X), axis=-2)
     least, most = (int(getattr(jnp.finfo(size.dtype), name)) for name in ("minexp", "maxexp"))
-    is_number = (size > 0) & jnp.isfinite(size)
-    exponent = jnp.where(is_number, jnp.frexp(size)[1], least)
+    exponent = jnp.frexp(size)[1]
     common = jnp.minimum(jnp.max(exponent, axis=-1, keepdims=True), most * 78 // 100)
-    shift = jnp.where(is_number, jnp.clip(common - exponent, least, -least), 0)
-    return jnp.ldexp(jnp.ones_like(size), shift).astype(X.dtype)
+    return jnp.ldexp(jnp.ones_like(size), jnp.clip(common - exponent, least, -least)).astype(X.dtype)
 
 
 def lu_product_inverse(

@@ -49,6 +49,14 @@ def test_entries_near_the_ends_of_the_range(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_column_near_overflow_leaves_the_others_room(dtype):
+    """Beside it, the reciprocal of a column of the same size would underflow."""
+    d = np.array([0.9 * np.finfo(dtype).max, 1.9], dtype)
+    Y = np.asarray(jax.jit(turned_lu_inverse)(np.diag(d))[0])
+    np.testing.assert_allclose(Y[1, 1], 1 / d[1], rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_factors_multiply_to_the_determinant(dtype):
     n = 12
     X = normal(n, dtype) * 2.0 ** np.arange(-6, 6)
