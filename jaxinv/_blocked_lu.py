@@ -25,7 +25,7 @@ from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._fused import materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
 from jaxinv._lowering import device_count
-from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
+from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
 # Rows of a block, at most: n = 32 5.0 us with 16 and 5.9 with 32, n = 192 159 and 184, n = 256 even. On an Intel Xeon
@@ -38,9 +38,9 @@ ROWS_OF_VECTORS = 8
 # XLA keeps up to 8 calls that are ready in one thread, and gives half of more to another: n = 64 14.5 us for the
 # factorisation in 1 to 9 parts, 10.8 in 10 to 18, 8.5 in 24 to 64.
 PARTS = 32
-# Beyond, OpenBLAS takes all cores for a matrix, and calls side by side disturb each other: float64 n = 192 336 us in
-# one part, 600 in 32.
-PARTS_UP_TO = {"float32": 256, "float64": 128}
+# Of a matrix with more entries OpenBLAS takes all cores, and calls side by side disturb each other: float64 n = 192 336
+# us in one part, 600 in 32. So it factorises fewer columns: on the Xeon n = 192 381 us for all, 114 for half of them.
+MOST_ENTRIES = {"float32": 65536, "float64": 20000}
 # Bytes of a chunk of the batch, at most. What is computed from it stays below 32 MiB, beyond which the allocator gives
 # memory back after each call, and its pages are new in the next: n = 64 17.5 us, and 25 with 2**24.
 CHUNK_BYTES = 2**22
@@ -82,10 +82,34 @@ def _of_merged_batch(inverse):
     return merged
 
 
-def _factorised(X):
-    """LU and the pivots of each matrix of X, in parts."""
-    is_small = X.shape[-1] <= PARTS_UP_TO[X.dtype.name]
-    parts = min(len(X), PARTS) if is_small and LAPACK_BATCH_IS_SERIAL and device_count() == 1 else 1
+def _factorised(triangles, X):
+    """LU and the pivots of each matrix of X, shape (..., m, k) with m >= k; of large ones by halves of the columns."""
+    m, k = X.shape[-2:]
+    if m * k <= MOST_ENTRIES[X.dtype.name]:
+        return _factorised_in_parts(X)
+    h = k // 2 // ROWS_OF_VECTORS * ROWS_OF_VECTORS
+    left, left_pivots = _factorised(triangles, X[..., :h])
+    right = _exchanged(X[..., h:], left_pivots)
+    blocks = _blocks(h)
+    over = triangles(True, with_unit_diagonal(diagonal_blocks(left[..., :h, :], blocks)))
+    above = substituted(left, over, True, blocks, right[..., :h, :])
+    below, below_pivots = _factorised(triangles, right[..., h:, :] - matmul(left[..., h:, :], above))
+    left = jnp.concatenate([left[..., :h, :], _exchanged(left[..., h:, :], below_pivots)], axis=-2)
+    LU = jnp.concatenate([left, jnp.concatenate([above, below], axis=-2)], axis=-1)
+    return LU, jnp.concatenate([left_pivots, below_pivots + h], axis=-1)
+
+
+def _exchanged(X, pivots):
+    row_of = lax.linalg.lu_pivots_to_permutation(pivots, X.shape[-2])
+    return jnp.take_along_axis(X, row_of[..., None], axis=-2, mode="promise_in_bounds")
+
+
+def _blocks(n):
+    return even_blocks(n, SMALL_BLOCK if n <= SMALL_BLOCKS_UP_TO else BLOCK, ROWS_OF_VECTORS)
+
+
+def _factorised_in_parts(X):
+    parts = min(len(X), PARTS) if LAPACK_BATCH_IS_SERIAL and device_count() == 1 else 1
     if parts == 1:
         LU, pivots = over_batch(lambda X: lax.linalg.lu(X)[:2], X)
         return materialised(LU), pivots  # which comes by columns
@@ -97,10 +121,10 @@ def _factorised(X):
 
 def _inverse(triangles, with_factors, X):
     n = X.shape[-1]
-    LU, pivots = _factorised(X)
+    LU, pivots = _factorised(triangles, X)
     row_of = lax.linalg.lu_pivots_to_permutation(pivots, n)
     P = (row_of[..., None] == lax.broadcasted_iota(row_of.dtype, LU.shape, LU.ndim - 1)).astype(X.dtype)
-    blocks = even_blocks(n, SMALL_BLOCK if n <= SMALL_BLOCKS_UP_TO else BLOCK, ROWS_OF_VECTORS)
+    blocks = _blocks(n)
     D = diagonal_blocks(LU, blocks)
     over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)
     Y = substituted(LU, over_U, False, blocks, substituted(LU, over_L, True, blocks, P))

@@ -52,12 +52,12 @@ if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gat
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
-# On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103, n
-# = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210, but n = 192 710
-# against 540, where LAPACK factorises with all cores. On the Xeon n = 32 8.7 against 17, n = 48 18 against 33;
-# float64 n = 24 6.7 against 10.7. Not tried for complex ones. Where panels go further than this begins, it takes
-# batches that are too few for them.
-BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 128)}
+# On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103,
+# n = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210. On the Xeon
+# n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against 10.7, n = 192 650 against 900, n = 256 1480
+# against 1880. Not tried for complex ones. Where panels go further than this begins, it takes batches that are too
+# few for them.
+BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 256)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
 # Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
