@@ -85,7 +85,7 @@ def _of_merged_batch(inverse):
 def _factorised(triangles, X):
     """LU and the pivots of each matrix of X, shape (..., m, k) with m >= k; of large ones by halves of the columns."""
     m, k = X.shape[-2:]
-    if m * k <= MOST_ENTRIES[X.dtype.name]:
+    if m * k <= MOST_ENTRIES[X.dtype.name] or k < 2 * ROWS_OF_VECTORS:
         return _factorised_in_parts(X)
     h = k // 2 // ROWS_OF_VECTORS * ROWS_OF_VECTORS
     left, left_pivots = _factorised(triangles, X[..., :h])

@@ -60,8 +60,8 @@ PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
 BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 256)}
 if not LAPACK_BATCH_IS_SERIAL:
     BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
-# Even with LAPACK at batches of 200 of n = 33, 100 of 48, 75 of 64, 45 of 96, 30 of 128, 15 of 192 and 256.
-BLOCKED_FROM_BATCH = 17000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
+# Even with LAPACK, each called alone, at batches of 150 of n = 24, 100 of 33, 60 of 48, 35 of 64, 14 of 128, 6 of 192.
+BLOCKED_FROM_BATCH = 10000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
 # With the gradient n = 512 5 against 6.6 ms, n = 1024 29 against 47, n = 2048 195 against 280; on the Xeon n = 512 12
 # against 14, n = 1024 46 against 58, n = 1536 139 against 165, n = 2048 300 against 288, n = 3072 920 against
