@@ -130,7 +130,7 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(10, batch, "float32") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
     assert [name(10, batch, "complex64") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
-    from_batch = 43 if _kernels.LAPACK_BATCH_IS_SERIAL else 4
+    from_batch = 26 if _kernels.LAPACK_BATCH_IS_SERIAL else 4
     assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
     assert [name(5, batch, "complex64") for batch in (124, 250)] == [lapack, fused]
 
