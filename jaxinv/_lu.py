@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._fused import materialised
+from jaxinv._fused import computed, materialised
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 
@@ -35,7 +35,7 @@ def turned_lu_inverse(X: Array) -> tuple[Array, Array]:
     """
     scale = materialised(_column_scales(X))  # once, not for each entry
     LU, pivots, row_of = lax.linalg.lu(jnp.flip(X * scale[..., None, :], (-2, -1)).mT)
-    Y = scale[..., :, None] * jnp.flip(_solved(LU, row_of).mT, (-2, -1))
+    Y = computed(scale[..., :, None] * jnp.flip(_solved(LU, row_of).mT, (-2, -1)))  # once, lest products keep both
     scale_of_row = jnp.take_along_axis(jnp.flip(scale, -1), row_of, axis=-1, mode="promise_in_bounds")
     return Y, _factors(LU, pivots) / scale_of_row
 

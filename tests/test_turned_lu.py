@@ -113,6 +113,22 @@ def test_no_large_matrix_is_transposed():
     assert transposing_copies(jaxinv.inv) == 0
 
 
+@pytest.mark.usefixtures("on_cpu", "measured_limits")
+def test_the_gradient_holds_half_of_the_temporary_memory_of_the_builtin():
+    """Three matrices; products must read Y, not the solution from which it is made."""
+    X = jnp.zeros((1024, 1024))
+
+    def temporary(inverse):
+        def f(X, G):
+            Y, pullback = jax.vjp(inverse, X)
+            return Y, pullback(G)
+
+        return jax.jit(f).lower(X, X).compile().memory_analysis().temp_size_in_bytes
+
+    assert X.dtype == jnp.float64
+    assert temporary(jaxinv.inv) <= 0.6 * temporary(jnp.linalg.inv)
+
+
 @pytest.mark.usefixtures("measured_limits")
 def test_the_table_gives_it_single_matrices(monkeypatch):
     name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu")
