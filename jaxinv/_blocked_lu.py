@@ -7,7 +7,7 @@ The blocks on the diagonals of L and U, of up to `BLOCK` rows, are inverted firs
 LAPACK's own substitution takes more than half of the time of an inverse, at a tenth of the speed of a matrix product,
 and two calls of it disturb each other: each takes all cores, however small its matrices are. Calls of the factorisation
 do not, but one call factorises a batch in one thread; so it is called for `PARTS` of the batch, which XLA runs side by
-side.
+side. A larger matrix would take all cores as well: LAPACK is given halves of its columns, or halves of these.
 
 Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 8.4 and 14.3, SIAM 2002,
 https://doi.org/10.1137/1.9780898718027
