@@ -24,7 +24,7 @@ def normal(n, dtype, seed=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("side", ["rows", "columns"])
 def test_scales_of_rows_and_columns_cost_no_accuracy(dtype, side):
-    """Powers of two of 200 binary orders: the inverse is that of the unscaled matrix, to the same rounding."""
+    """Powers of two over 100 binary orders: the inverse is that of the unscaled matrix, to the same rounding."""
     n = 40
     X = normal(n, dtype)
     powers = 2.0 ** np.random.default_rng(1).integers(-50, 50, n)
@@ -38,7 +38,7 @@ def test_scales_of_rows_and_columns_cost_no_accuracy(dtype, side):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_entries_near_the_ends_of_the_range(dtype):
-    """Columns of 1e30 and 1e-30 side by side in single precision, 1e250 in double, in rows of all sizes between."""
+    """Columns, and then rows, of 1e-30 to 1e30 side by side in single precision, of 1e-250 to 1e250 in double."""
     n, most = 30, 30 if np.finfo(dtype).maxexp < 200 else 250
     X = normal(n, dtype)
     powers = 10.0 ** np.linspace(-most, most, n)
