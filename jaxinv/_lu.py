@@ -49,7 +49,9 @@ def _column_scales(X):
     least, most = (int(getattr(jnp.finfo(size.dtype), name)) for name in ("minexp", "maxexp"))
     exponent = jnp.frexp(size)[1]
     common = jnp.minimum(jnp.max(exponent, axis=-1, keepdims=True), most * 78 // 100)
-    return jnp.ldexp(jnp.ones_like(size), jnp.clip(common - exponent, least, -least)).astype(X.dtype)
+    shift = jnp.clip(common - exponent, least, -least)
+    shift = jnp.where(jnp.isfinite(size), shift, 0)  # of a complex number too the modulus may be inf
+    return jnp.ldexp(jnp.ones_like(size), shift).astype(X.dtype)
 
 
 def lu_product_inverse(

@@ -56,6 +56,14 @@ def test_a_column_near_overflow_leaves_the_others_room(dtype):
     np.testing.assert_allclose(Y[1, 1], 1 / d[1], rtol=4 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_a_modulus_beyond_the_range_is_a_number(dtype):
+    d = np.array([0.9 * np.finfo(dtype).max * (1 + 1j), 1.9], dtype)
+    Y = np.asarray(jax.jit(turned_lu_inverse)(np.diag(d))[0])
+    np.testing.assert_allclose(Y[1, 1], 1 / d[1], rtol=4 * np.finfo(dtype).eps)
+    assert np.abs(Y[0]).max() <= 1 / np.finfo(dtype).max
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_factors_multiply_to_the_determinant(dtype):
     n = 12
