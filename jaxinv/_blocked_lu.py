@@ -2,7 +2,7 @@
 
     P X = L U,    L W = P,    U Y = W
 
-The blocks on the diagonals of L and U, of up to `BLOCK` rows, are inverted first, all together.
+The blocks on the diagonals of L and U, of `BLOCKS` rows, are inverted first, all together.
 
 LAPACK's own substitution takes more than half of the time of an inverse, at a tenth of the speed of a matrix product,
 and two calls of it disturb each other: each takes all cores, however small its matrices are. Calls of the factorisation
@@ -27,12 +27,12 @@ from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
 from jaxinv._lowering import device_count
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
-# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Rows of a block, at most: n = 32 5.0 us with 16 and 5.9 with 32, n = 192 159 and 184, n = 256 even. On an Intel Xeon
-# of the fourth generation, 2026-11-26, n = 24 4.6 with 8 and 5.4 with 16, n = 40 12.1 and 12.7, n = 64 30 and 28;
-# float64 n = 20 4.6 and 6.4, n = 24 6.3 and 8.0, n = 40 17.6 and 20.4, n = 64 48 and 45.
-BLOCK, SMALL_BLOCK = 16, 8
-SMALL_BLOCKS_UP_TO = 56
+# Rows of a block, at most, and the n from which on, on an Intel Xeon of the fourth generation, 2026-11-26, float64: n =
+# 24 6.3 us with 8 and 8.0 with 16, n = 40 17.6 and 20.4, n = 64 48 and 45, n = 128 250 with 16 to 32, n = 192 715, and
+# 670 with 32, 760 with 64, n = 256 1590, 1510, 1475; float32 n = 40 12.1 with 8 and 12.7 with 16, n = 192 385, and 370
+# with 32, n = 256 750, 715 and 695 with 64. They are inverted as a whole, so larger ones would cost accuracy.
+BLOCKS = ((0, 8), (57, 16), (192, 32), (240, 64))
+# The rest was measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25, unless said.
 # Products of blocks of other heights are slow: n = 40 8.8 us with blocks of 16, 16 and 8, and 12.4 with 14, 14 and 12.
 ROWS_OF_VECTORS = 8
 # XLA keeps up to 8 calls that are ready in one thread, and gives half of more to another: n = 64 14.5 us for the
@@ -85,9 +85,11 @@ def _of_merged_batch(inverse):
 def _factorised(triangles, X):
     """LU and the pivots of each matrix of X, shape (..., m, k) with m >= k; of large ones by halves of the columns."""
     m, k = X.shape[-2:]
-    if m * k <= MOST_ENTRIES[X.dtype.name] or k < 2 * ROWS_OF_VECTORS:
+    most = MOST_ENTRIES[X.dtype.name]
+    if m * k <= most or k < 2 * ROWS_OF_VECTORS:
         return _factorised_in_parts(X)
-    h = k // 2 // ROWS_OF_VECTORS * ROWS_OF_VECTORS
+    half, widest = (columns // ROWS_OF_VECTORS * ROWS_OF_VECTORS for columns in (k // 2, most // m))
+    h = min(half, widest) if (m - widest) * (k - widest) <= most else half  # the fewest pieces
     left, left_pivots = _factorised(triangles, X[..., :h])
     right = _exchanged(X[..., h:], left_pivots)
     blocks = _blocks(h)
@@ -105,7 +107,7 @@ def _exchanged(X, pivots):
 
 
 def _blocks(n):
-    return even_blocks(n, SMALL_BLOCK if n <= SMALL_BLOCKS_UP_TO else BLOCK, ROWS_OF_VECTORS)
+    return even_blocks(n, max(rows for start, rows in BLOCKS if n >= start), ROWS_OF_VECTORS)
 
 
 def _factorised_in_parts(X):

@@ -1,6 +1,7 @@
 """The kernels on large batches and batches that are cut, the table that chooses them, and the products."""
 
 import itertools
+import math
 from functools import partial
 
 import jax
@@ -99,16 +100,33 @@ def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch
 
 @pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
 @pytest.mark.parametrize("batch", [(2,), (7,), (5, 27)], ids=str)
+@pytest.mark.parametrize("n", [33, 97])
 @pytest.mark.usefixtures("on_cpu")
-def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, batch, chunk_bytes):
+def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, n, batch, chunk_bytes):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     monkeypatch.setattr(_blocked_lu, "CHUNK_BYTES", chunk_bytes)
-    X = np.random.default_rng(0).standard_normal((*batch, 33, 33)) / 33**0.5
+    X = np.random.default_rng(0).standard_normal((*batch, n, n)) / n**0.5
     Y, factors = jax.jit(lambda X: _kernels.KERNELS["blocked LU"](X, True))(X)
     exact = np.linalg.inv(X)
     np.testing.assert_allclose(np.asarray(Y), exact, rtol=0, atol=1e-11 * np.abs(exact).max())
     np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "pieces"), [(141, 1), (192, 2), (200, 2), (216, 2), (224, 2), (240, 3), (256, 3)])
+def test_large_matrices_are_factorised_in_few_pieces(monkeypatch, n, pieces):
+    monkeypatch.setitem(_blocked_lu.MOST_ENTRIES, "float64", 20000)
+    entries = []
+
+    def factorised(X):
+        entries.append(math.prod(X.shape[1:]))
+        return X, jnp.zeros((len(X), X.shape[-1]), jnp.int32)
+
+    monkeypatch.setattr(_blocked_lu, "_factorised_in_parts", factorised)
+    X = jax.ShapeDtypeStruct((8, n, n), jnp.float64)
+    jax.eval_shape(partial(_blocked_lu._factorised, lambda lower, D: D), X)
+    assert len(entries) == pieces
+    assert max(entries) <= 20000
 
 
 def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
