@@ -176,9 +176,9 @@ def _factorised_by_strips(strips, C):
         R = matmul(over, jnp.where(column < at + width, 0, B[:width]))
         new = jnp.where(row < width, jnp.where(column < at + width, B, jnp.pad(R, ((0, m - width), (0, 0)))), B)
         new = new - matmul(jnp.where(row < width, 0, LU), R)
-        new = lax.dynamic_update_slice(new, LU, (np.int32(0), at))
+        C = lax.dynamic_update_slice(C, new, (at, np.int32(0)))
         moved = lax.dynamic_slice(order, (at,), (m,))[row_of]
-        return lax.dynamic_update_slice(C, new, (at, np.int32(0))), lax.dynamic_update_slice(order, moved, (at,))
+        return lax.dynamic_update_slice(C, LU, (at, at)), lax.dynamic_update_slice(order, moved, (at,))
 
     order = jnp.arange(m + K, dtype=jnp.int32) + jnp.zeros_like(C[0, 0]).real.astype(jnp.int32)
     C, order = loop(0, strips, strip, (jnp.pad(C, ((0, K), (0, 0))), order))
