@@ -43,6 +43,11 @@ RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
 # 2026-11-26, one of n = 7 16 us and 77 without, n = 10 18 and 93, ten of n = 3 20 and 87; in a larger program even.
 BY_ROWS_FROM = 880
 STEP_UP_TO = 500
+# And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, on the Xeon, JAX
+# 0.12.0.1, float32: two of n = 32 82 us and 156 by dots, ten of n = 17 171 and 191, of n = 24 209 and 222, of n = 32
+# 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. One
+# matrix is even, complex ones and JAX 0.10.2 are slower by rows.
+FEW_ENTRIES = 12000 if LAPACK_BATCH_IS_SERIAL else 0
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
 # 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
@@ -104,8 +109,10 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         cpu = by_matmul_of_parts
     if isinstance(n, int) and n > 2:
-        step = 4 * n**2 * math.prod(operands[0].shape[:-2])
-        cpu = by_rows if at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM else cpu
+        batch = math.prod(operands[0].shape[:-2])
+        step = 4 * n**2 * batch
+        is_few = n > SUMS_ON_CPU and not is_complex and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
+        cpu = by_rows if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM) else cpu
     sums = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_sums_of_small
     elsewhere = sums if is_small_on_gpu(operands[0]) else by_matmul
     return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)

@@ -216,3 +216,17 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     X = jax.ShapeDtypeStruct((batch, n, n), np.float32)
     kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "dtype", "is_few"),
+    [
+        *((16, 20, "float32", False), (17, 1, "float32", False), (17, 2, "float32", True)),
+        *((32, 10, "float64", True), (32, 12, "float32", False), (17, 2, "complex64", False)),
+    ],
+)
+@pytest.mark.usefixtures("on_cpu")
+def test_products_of_few_on_cpu_go_by_rows(n, batch, dtype, is_few):
+    X = jax.ShapeDtypeStruct((batch, n, n), dtype)
+    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
+    assert ("stablehlo.while" in kernel.lower(X, X).as_text()) == (is_few and _kernels.LAPACK_BATCH_IS_SERIAL)
