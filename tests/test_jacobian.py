@@ -103,7 +103,7 @@ def test_float32_cotangent_is_as_good_as_that_of_pytorch(torch):
     The condition number is about 1e4, so two float32 inverses differ by 1e-4 of the largest entry, by any method.
     """
     ours, theirs = [], []
-    for seed in range(20):
+    for seed in range(100):  # by 20 the ratio varies from 1 to 2
         X, G = uniform(seed, np.float32)
         Y = np.linalg.inv(X.astype(float))
         exact = -Y.T @ G.astype(float) @ Y.T
