@@ -30,7 +30,8 @@ from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted
 # Rows of a block, at most, and the n from which on, on an Intel Xeon of the fourth generation, 2026-11-26, float64: n =
 # 24 6.3 us with 8 and 8.0 with 16, n = 40 17.6 and 20.4, n = 64 48 and 45, n = 128 250 with 16 to 32, n = 192 715, and
 # 670 with 32, 760 with 64, n = 256 1590, 1510, 1475; float32 n = 40 12.1 with 8 and 12.7 with 16, n = 192 385, and 370
-# with 32, n = 256 750, 715 and 695 with 64. They are inverted as a whole, so larger ones would cost accuracy.
+# with 32, n = 256 750, 715 and 695 with 64; on the EPYC n = 192 159 and 184, n = 256 even. They are inverted as a
+# whole, so larger ones would cost accuracy.
 BLOCKS = ((0, 8), (57, 16), (192, 32), (240, 64))
 # The rest was measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25, unless said.
 # Products of blocks of other heights are slow: n = 40 8.8 us with blocks of 16, 16 and 8, and 12.4 with 14, 14 and 12.
