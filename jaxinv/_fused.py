@@ -163,19 +163,20 @@ def _entries_of_chunk(reads, X, start, step, axis):
 
 
 def _one_pass(run, columns, f, sizes, places, entries):
-    """`f` of the entries of many matrices, in the loop that `run` makes; `columns` makes an array of vectors."""
-    is_complex = jnp.iscomplexobj(entries[0])
-    vectors = parts(entries)
-    count = (1 + max(k for k in places if k is not None)) * (1 + is_complex)
-    operands = len(vectors)
-    spare = [jnp.zeros_like(vectors[0])] * (count - operands)  # there are as many results as operands
+    """`f` of the entries of many matrices, in the loop that `run` makes; `columns` makes an array of vectors.
 
-    def f_of_parts(*scalars):  # closes over no array, see `one_loop`
-        return parts(f(*numbers(scalars[:operands], of_complex=is_complex)))[:count]
+    Complex entries are taken apart in the loop. Of their parts as vectors complex ones would be made before the
+    stacking: n = 4 44 against 38 ns, n = 6 214 against 174.
+    """
+    count = 1 + max(k for k in places if k is not None)
+    operands, is_complex = len(entries), jnp.iscomplexobj(entries[0])
+    spare = [jnp.zeros_like(entries[0])] * (count - operands)  # there are as many results as operands
 
-    results = list(run(f_of_parts, *vectors, *spare))
-    if is_complex:
-        results = [lax.complex(*pair) for pair in zip(results[::2], results[1::2], strict=True)]
+    def f_of_scalars(*scalars):  # closes over no array, see `one_loop`
+        results = parts(f(*numbers(parts(scalars[:operands]), of_complex=is_complex)))
+        return [lax.complex(*z) for z in zip(results[::2], results[1::2], strict=True)] if is_complex else results
+
+    results = run(lambda *scalars: f_of_scalars(*scalars)[:count], *entries, *spare)
     placed = iter([jnp.zeros_like(entries[0]) if k is None else results[k] for k in places])
     return tuple(columns([next(placed) for _ in range(size)]) for size in sizes)
 
