@@ -7,7 +7,8 @@ The blocks on the diagonals of L and U, of `BLOCKS` rows, are inverted first, al
 LAPACK's own substitution takes more than half of the time of an inverse, at a tenth of the speed of a matrix product,
 and two calls of it disturb each other: each takes all cores, however small its matrices are. Calls of the factorisation
 do not, but one call factorises a batch in one thread; so it is called for `PARTS` of the batch, which XLA runs side by
-side. A larger matrix would take all cores as well: LAPACK is given halves of its columns, or halves of these.
+side. A larger matrix would take all cores as well, and such calls too disturb each other: LAPACK is given halves of its
+columns, or halves of these.
 
 Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 8.4 and 14.3, SIAM 2002,
 https://doi.org/10.1137/1.9780898718027
@@ -23,7 +24,7 @@ from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._fused import materialised
-from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, over_batch
+from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, LAPACK_BATCH_IS_SERIAL, is_one_thread, over_batch
 from jaxinv._lowering import device_count
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
@@ -39,9 +40,6 @@ ROWS_OF_VECTORS = 8
 # XLA keeps up to 8 calls that are ready in one thread, and gives half of more to another: n = 64 14.5 us for the
 # factorisation in 1 to 9 parts, 10.8 in 10 to 18, 8.5 in 24 to 64.
 PARTS = 32
-# Of a matrix with more entries OpenBLAS takes all cores, and calls side by side disturb each other: float64 n = 192 336
-# us in one part, 600 in 32. So it factorises fewer columns: on the Xeon n = 192 381 us for all, 114 for half of them.
-MOST_ENTRIES = {"float32": 65536, "float64": 20000}
 # Bytes of a chunk of the batch, at most. What is computed from it stays below 32 MiB, beyond which the allocator gives
 # memory back after each call, and its pages are new in the next: n = 64 17.5 us, and 25 with 2**24.
 CHUNK_BYTES = 2**22
@@ -86,9 +84,9 @@ def _of_merged_batch(inverse):
 def _factorised(triangles, X):
     """LU and the pivots of each matrix of X, shape (..., m, k) with m >= k; of large ones by halves of the columns."""
     m, k = X.shape[-2:]
-    most = MOST_ENTRIES[X.dtype.name]
-    if m * k <= most or k < 2 * ROWS_OF_VECTORS:
+    if is_one_thread(m, k, X.dtype) or k < 2 * ROWS_OF_VECTORS:
         return _factorised_in_parts(X)
+    most = ENTRIES_OF_MANY_THREADS[X.dtype.name] - 1
     half, widest = (columns // ROWS_OF_VECTORS * ROWS_OF_VECTORS for columns in (k // 2, most // m))
     h = min(half, widest) if (m - widest) * (k - widest) <= most else half  # the fewest pieces
     left, left_pivots = _factorised(triangles, X[..., :h])

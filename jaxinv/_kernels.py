@@ -63,12 +63,12 @@ if not LAPACK_BATCH_IS_SERIAL:
 # Even with LAPACK, each called alone, at batches of 150 of n = 24, 100 of 33, 60 of 48, 35 of 64, 14 of 128, 6 of 192.
 BLOCKED_FROM_BATCH = 10000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
 # One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
-# With the gradient n = 512 5 against 6.6 ms, n = 1024 29 against 47, n = 2048 195 against 280; on the Xeon n = 512 12
-# against 14, n = 1024 46 against 58, n = 1536 139 against 165, n = 2048 300 against 288, n = 3072 920 against
-# 777, n = 4096 2070 against 1640. Alone it is LAPACK's: on the EPYC n = 1024 would take 17 against 21 ms and n = 2048
-# 100 against 130, but on the Xeon, whose LAPACK is as fast as products, 33 against 25 and 185 against 145. n = 256 0.8
-# against 0.6; float64, n = 1024 46 against 35, on the Xeon n = 2048 583 against 327. Not tried on more than two cores.
-LARGE_FROM = {"float32": 512}
+# With the gradient, on the Xeon, 2026-11-26, float32: n = 256 even, n = 512 8.7 against 9.2 ms, n = 1024 40 against 54,
+# n = 1536 114 against 146, n = 2048 261 against 281, n = 3072 even, n = 4096 1750 against 1700; float64: n = 320 even,
+# n = 384 8.0 against 8.4, n = 512 14.6 against 17.0, n = 1024 78 against 113, n = 1536 247 against 281, n = 2048 533
+# against 548; complex64 n = 1024 168 against 153. Alone it is LAPACK's: n = 2048 122 against 120 ms, in float64 268
+# against 249. Not tried on more than two cores.
+LARGE_FROM = {"float32": 512, "float64": 384}
 LARGE_UP_TO = 2048
 # One matrix, turned so that LAPACK needs no transposition, on the Xeon: float32 n = 256 even, n = 512 5.0 against 5.1
 # ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jaxlib
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxinv._triangular import matmul
 
@@ -27,17 +28,25 @@ def over_batch(f: Callable[[Array], Any], X: Array) -> Any:
     return f(X) if LAPACK_BATCH_IS_SERIAL or X.ndim == 2 else in_turn(f, X)
 
 
-# OpenBLAS, which JAX calls on CPU, factorises a matrix of fewer entries in the thread that calls it, and solves for
-# fewer columns; larger ones with all cores. Devices that call it at once wait for each other's threads, and so does
-# what XLA computes next to them: n = 2048 on two devices of two cores took 398 ms, and takes 220.
-ENTRIES_OF_MANY_THREADS = 40000
-COLUMNS_OF_MANY_THREADS = 8
+# From so many entries on OpenBLAS, which JAX calls on CPU, factorises a matrix with all cores, and from so many of the
+# right-hand side on it solves with all (of SciPy 1.17 and 1.18). Then its threads wait for more for tens of
+# milliseconds: what XLA computes is slowed down, and so are calls side by side: n = 2048 on two devices of two cores
+# took 398 ms, and takes 220; on an Intel Xeon float64 matrices of n = 192 of a batch take 381 us, and 114 for half of
+# their columns. Four columns are never too many to factorise.
+ENTRIES_OF_MANY_THREADS = {"float32": 80000, "float64": 20000, "complex64": 10000, "complex128": 10000}
+SOLVED_BY_MANY_THREADS = {"float32": 1024, "float64": 1024, "complex64": 512, "complex128": 512}
+FEWEST_COLUMNS = 4
+
+
+def is_one_thread(m: int, k: int, dtype: DTypeLike) -> bool:
+    """Whether LAPACK factorises an m x k matrix in the thread that calls it."""
+    return k <= FEWEST_COLUMNS or m * k < ENTRIES_OF_MANY_THREADS[jnp.dtype(dtype).name]
 
 
 def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
-    """`jax.lax.linalg.lu` of one m x k matrix with m >= k, by halves of the columns until they are few."""
+    """`jax.lax.linalg.lu` of one m x k matrix with m >= k, by halves of the columns until they are few enough."""
     m, k = X.shape
-    if k <= COLUMNS_OF_MANY_THREADS or m * k < ENTRIES_OF_MANY_THREADS:
+    if is_one_thread(m, k, X.dtype):
         return lax.linalg.lu(X)
     h = k // 2
     left, left_pivots, row_of = lu_in_one_thread(X[:, :h])
@@ -53,8 +62,9 @@ def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
 def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool = False) -> Array:
     """T^-1 of each triangular matrix of T, a few columns at a time."""
     *batch, n, _ = T.shape
-    columns = COLUMNS_OF_MANY_THREADS - 1
-    groups = -(-n // columns)
+    most = max(1, (SOLVED_BY_MANY_THREADS[T.dtype.name] - 1) // n)
+    groups = -(-n // most)
+    columns = -(-n // groups)
     identity = jnp.eye(n, groups * columns, dtype=T.dtype).reshape(n, groups, columns).swapaxes(0, 1)
 
     def solve(E):

@@ -6,13 +6,13 @@ Step k factorises panel k, of K columns, from row k K on. Its rows of W become R
 A column of P is zero down to its one, so the columns of L^-1 P appear one by one, in the order of the pivots, and take
 the place in W of those that are cleared. At the end W holds U above and L^-1 P below. Then Y, its last rows first:
 
-    Y_k = U_kk^-1 Z_k,    Z_i <- Z_i - U_ik Y_k    for i < k,    with Z = L^-1 P
+    Y_i = U_ii^-1 (Z_i - sum over j > i of U_ij Y_j),    with Z = L^-1 P
 
-LAPACK factorises strips of a panel that are small enough for it to stay in the thread that calls it. Its threads would
-wait for more for tens of milliseconds and keep cores from the matrix products, those of a gradient too.
+A panel is factorised by halves of its columns, until LAPACK stays in the thread that calls it. Its threads would wait
+for more for tens of milliseconds and keep cores from the matrix products, those of a gradient too.
 
-A program has one loop over the panels, so that its time of compiling does not grow with n; in it, panels of several
-heights, since LAPACK needs its sizes when a program is compiled. Updates go by pieces of rows, which stay in cache.
+One loop goes over the panels, since each would take long to compile; in it, panels of several heights, since LAPACK
+needs its sizes when a program is compiled. Updates go by pieces of rows, which stay in cache.
 
 Source: N. J. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., sections 9.3, 13.1 and 14.3, SIAM 2002,
 https://doi.org/10.1137/1.9780898718027
@@ -26,11 +26,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxinv._fused import materialised
-from jaxinv._lapack import (
-    ENTRIES_OF_MANY_THREADS,
-    triangular_inverse_in_one_thread,
-    triangular_inverses_in_one_thread,
-)
+from jaxinv._lapack import lu_in_one_thread, triangular_inverses_in_one_thread
 from jaxinv._panels import loop
 from jaxinv._triangular import (
     diagonal_blocks,
@@ -41,12 +37,11 @@ from jaxinv._triangular import (
     with_unit_diagonal,
 )
 
-# Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# Columns of a panel, at most, and the n from which on: n = 768 9.1 ms with 64 and 11.5 with 128, n = 4096 704 with 128
-# and 820 with 256.
+# Measured on an Intel Xeon of the fourth generation (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-26.
+# Columns of a panel, at most, and the n from which on: n = 1024 26.7 ms with 64 and 23.8 with 128, n = 2048 140 with
+# 64, 125 with 128, 126 with 256, which compile longer; on AMD EPYC 9004 n = 768 9.1 with 64 and 11.5 with 128.
 WIDTHS = ((0, 64), (900, 128))
-# Heights for which a panel is compiled: n = 2048 113 ms with 4, 125 with 2, 111 with 8, which compile longer (of
-# panels of 256 columns).
+# Heights for which a panel is compiled: n = 2048 163 ms with 1, 144 with 2, 139 with 4 and with 8, which takes longer.
 HEIGHTS = 4
 
 
@@ -55,13 +50,12 @@ class Cuts(NamedTuple):
 
     panels: int
     width: int  # of a panel
-    strips: int  # of the highest panel
-    strip_entries: int = ENTRIES_OF_MANY_THREADS  # fewer in each strip
     # Rows of the blocks on the diagonal of a panel that are inverted. Errors grow with those of L (1.5 times with 128),
     # not with those of U.
     block_of_L: int = 32
     block_of_U: int = 64
-    piece: int = 128  # rows: n = 640 6.5 ms with 128 and 7.1 with 256, larger n are even
+    piece: int = 128  # rows
+    group: int = 4  # panels whose rows of Y come at once, in larger products: n = 2048 169 ms with 1, 159 with 2, 156
 
     @property
     def n(self) -> int:
@@ -72,21 +66,13 @@ class Cuts(NamedTuple):
         """The heights for which a panel is compiled, in rows, the largest first."""
         return [-(-self.panels * (HEIGHTS - s) // HEIGHTS) * self.width for s in range(HEIGHTS)]
 
-    def strips_at(self, height: int) -> int:
-        """The fewest strips of a panel, all alike, that LAPACK factorises in one thread."""
-        divisors = (s for s in range(1, self.strips) if self.width % s == 0)
-        return next((s for s in divisors if height * self.width // s < self.strip_entries), self.strips)
-
 
 def cuts_for(n: int) -> Cuts:
-    """As few panels as their width allows, and strips of which the panels fit n best."""
-    largest = max(width for start, width in WIDTHS if n >= start)
-    panels = -(-n // largest)
+    """As few panels as their width allows."""
+    panels = -(-n // max(width for start, width in WIDTHS if n >= start))
     width = -(-n // panels)
-    fewest = next((s for s in range(1, width) if n * -(-width // s) < ENTRIES_OF_MANY_THREADS), width)
-    strips = min(range(fewest, 2 * fewest), key=lambda s: -width % s)
-    width += -width % strips
-    return Cuts(panels, width, strips, block_of_U=-(-width // 2))
+    # Pieces of 128 and 256 rows: n = 640 9.2 and 9.8 ms, n = 1024 even, n = 1536 68 and 63.
+    return Cuts(panels, width, block_of_U=-(-width // 2), piece=2 * width)
 
 
 def large_lu_inverse(X: Array, with_factors: bool = False, cuts: Cuts | None = None) -> tuple[Array, ...]:
@@ -118,7 +104,7 @@ def _eliminate(cuts, k, state):
     at = k * K
     row, column = (jnp.arange(n, dtype=jnp.int32)[key] for key in ((slice(None), None), (None, slice(None))))
     panel = _up(lax.dynamic_slice(W, (np.int32(0), at), (n, K)), at)
-    factors = [partial(_factorised_panel, cuts.strips_at(height), height) for height in cuts.heights]
+    factors = [partial(_factorised_panel, height) for height in cuts.heights]
     LU, row_of = lax.switch(k * HEIGHTS // cuts.panels, factors, panel)  # both from row `at` on
 
     of_panel = (column >= at) & (column < at + K)
@@ -150,39 +136,12 @@ def _eliminate(cuts, k, state):
     return W, T, order
 
 
-def _factorised_panel(strips, height, panel):
+def _factorised_panel(height, panel):
     """L and U, in one array, and the order of the rows, of the first rows of a panel; it is zero beyond."""
-    LU, row_of = _factorised_by_strips(strips, panel[:height])
+    LU, _, row_of = lu_in_one_thread(panel[:height])
     rest = len(panel) - height
     beyond = jnp.arange(height, len(panel), dtype=row_of.dtype)
     return jnp.pad(LU, ((0, rest), (0, 0))), jnp.concatenate([row_of, beyond])
-
-
-def _factorised_by_strips(strips, C):
-    m, K = C.shape
-    if strips == 1:
-        LU, _, row_of = lax.linalg.lu(C)
-        return LU, row_of
-    width = K // strips
-    row, column = (jnp.arange(size, dtype=jnp.int32)[key] for size, key in ((m, (..., None)), (K, (None, ...))))
-
-    def strip(j, state):
-        C, order = state
-        at = j * width
-        B = lax.dynamic_slice(C, (at, np.int32(0)), (m, K))
-        LU, _, row_of = lax.linalg.lu(lax.dynamic_slice(B, (np.int32(0), at), (m, width)))
-        B = B[row_of]
-        over = triangular_inverse_in_one_thread(LU[:width], lower=True, unit_diagonal=True)
-        R = matmul(over, jnp.where(column < at + width, 0, B[:width]))
-        new = jnp.where(row < width, jnp.where(column < at + width, B, jnp.pad(R, ((0, m - width), (0, 0)))), B)
-        new = new - matmul(jnp.where(row < width, 0, LU), R)
-        C = lax.dynamic_update_slice(C, new, (at, np.int32(0)))
-        moved = lax.dynamic_slice(order, (at,), (m,))[row_of]
-        return lax.dynamic_update_slice(C, LU, (at, at)), lax.dynamic_update_slice(order, moved, (at,))
-
-    order = jnp.arange(m + K, dtype=jnp.int32) + jnp.zeros_like(C[0, 0]).real.astype(jnp.int32)
-    C, order = loop(0, strips, strip, (jnp.pad(C, ((0, K), (0, 0))), order))
-    return C[:m], order[:m]
 
 
 def _back_substituted(cuts, W, T, order):
@@ -194,11 +153,12 @@ def _back_substituted(cuts, W, T, order):
     blocks = even_blocks(K, cuts.block_of_U)
     identity = jnp.zeros_like(T) + jnp.eye(K, dtype=T.dtype)[None]
     over = substituted(T, triangular_inverses_in_one_thread(False, diagonal_blocks(T, blocks)), False, blocks, identity)
-    for k in reversed(range(cuts.panels)):
-        at = k * K
-        Y = matmul(over[k], Z[at : at + K])
-        Z = Z.at[:at].add(-matmul(W[:at, at : at + K], Y)) if k else Z
-        Z = Z.at[at : at + K].set(Y)
+    for first in reversed(range(0, cuts.panels, cuts.group)):
+        last = min(first + cuts.group, cuts.panels)
+        at, end = first * K, last * K
+        Y = Z[at:end] - matmul(W[at:end, end:], Z[end:]) if end < n else Z[at:end]
+        Y = substituted(W[at:end, at:end], over[first:last], False, even_blocks(end - at, K), Y)
+        Z = Z.at[at:end].set(Y)
     return Z
 
 

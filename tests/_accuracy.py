@@ -27,7 +27,7 @@ KERNELS = {
 ONLY_ON_CPU = ("fused LU", "panel LU", "blocked LU", "large LU", "turned LU", "LU in turn")
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
-CUTS = Cuts(panels=4, width=9, strips=3, strip_entries=100, block_of_L=4, block_of_U=5, piece=20)  # of "large LU"
+CUTS = Cuts(4, 9, block_of_L=4, block_of_U=5, piece=20, group=3)  # of "large LU"
 AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so that a fixed matrix is drawn anew too
 
 

@@ -4,7 +4,7 @@ Loops over a batch pay from some hundred matrices on. The tests take them from s
 which compile for seconds, from `PANEL_FROM_BATCH` on. LAPACK is given float64 matrices by halves from n = 25 on.
 """
 
-from jaxinv import _blocked_lu, _kernels, _structured_kernels
+from jaxinv import _kernels, _lapack, _structured_kernels
 
 PANEL_FROM_BATCH = 160
 LIMITS = (
@@ -20,4 +20,4 @@ MEASURED = [(module, name, getattr(module, name)) for module, name in LIMITS]
 def lower_limits():
     for module, name, limit in MEASURED:
         setattr(module, name, dict.fromkeys(limit, PANEL_FROM_BATCH) if isinstance(limit, dict) else 0)
-    _blocked_lu.MOST_ENTRIES["float64"] = 600
+    _lapack.ENTRIES_OF_MANY_THREADS["float64"] = 600

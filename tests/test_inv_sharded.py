@@ -197,8 +197,8 @@ def test_refinement_and_residual():
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=str)
 @pytest.mark.parametrize(("m", "k"), [(40, 21), (30, 8)])
 def test_lu_in_one_thread_equals_that_in_one_call(m, k, dtype, monkeypatch):
-    """By halves down to eight columns: panels are not so large in the other tests."""
-    monkeypatch.setattr(_lapack, "ENTRIES_OF_MANY_THREADS", 0)
+    """By halves down to four columns: panels are not so large in the other tests."""
+    monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, np.dtype(dtype).name, 0)
     X = matrices(max(m, k), dtype=dtype)[:m, :k]
     LU, pivots, row_of = _lapack.lu_in_one_thread(jnp.asarray(X))
     LU_, pivots_, row_of_ = jax.lax.linalg.lu(jnp.asarray(X))

@@ -10,30 +10,25 @@ import pytest
 from _accuracy import CUTS, lapack_ratios
 
 import jaxinv
-from jaxinv import _kernels
-from jaxinv._lapack import ENTRIES_OF_MANY_THREADS
+from jaxinv import _kernels, _lapack
 from jaxinv._large_lu import Cuts, cuts_for, large_lu_inverse
 
 
 @pytest.mark.parametrize("n", [512, 513, 640, 900, 1000, 1024, 1025, 1499, 2048, 3001, 4096])
-def test_cuts_fit_the_matrix_and_keep_lapack_in_one_thread(n):
+def test_cuts_fit_the_matrix(n):
     cuts = cuts_for(n)
     assert n <= cuts.n <= 1.05 * n
     assert cuts.heights[0] == cuts.n
     for k in range(cuts.panels):
-        height = cuts.heights[k * len(cuts.heights) // cuts.panels]
-        assert cuts.n - k * cuts.width <= height
-        strips = cuts.strips_at(height)
-        assert cuts.width % strips == 0
-        assert height * cuts.width // strips < ENTRIES_OF_MANY_THREADS
+        assert cuts.n - k * cuts.width <= cuts.heights[k * len(cuts.heights) // cuts.panels]
 
 
 # The pieces of rows of the third overlap; the fourth has one panel.
-@pytest.mark.parametrize(
-    ("n", "cuts"), [(520, None), (950, None), (33, CUTS), (7, Cuts(1, 7, 1)), (31, Cuts(2, 16, 4))]
-)
+@pytest.mark.parametrize(("n", "cuts"), [(520, None), (950, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 20))])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_inverse_and_factors(n, cuts, dtype):
+def test_inverse_and_factors(n, cuts, dtype, monkeypatch):
+    if n > 100:
+        monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, "float64", 20000)
     X = np.random.default_rng(n).standard_normal((n, n)).astype(dtype)
     if n == 520:  # rows are exchanged over all of it
         X = X[::-1] + 40 * np.eye(n, dtype=dtype)[np.random.default_rng(0).permutation(n)]
@@ -44,26 +39,33 @@ def test_inverse_and_factors(n, cuts, dtype):
     np.testing.assert_allclose(np.sum(np.log(np.abs(np.asarray(factors, np.float64)))), logabsdet, rtol=1e-5)
 
 
-def factorises_whole(program, n):
-    """Whether LAPACK factorises an n x n matrix in a compiled program."""
-    return any(re.search(rf"= \(f32\[(1,)?{n},{n}\].*lapack_sgetrf", line) for line in program.splitlines())
+def shapes_for_lapack(routine, program):
+    """The shapes (m, k) of the results of a routine in a compiled program, over a batch or not."""
+    shapes = re.findall(rf"= \(?f\d\d\[(?:\d+,)*?(\d+),(\d+)\].*lapack_[sd]{routine}", program)
+    return [(int(m), int(k)) for m, k in shapes]
 
 
-@pytest.mark.parametrize("n", [512, 600])
-def test_one_device_takes_it_with_its_derivatives(n, monkeypatch):
+@pytest.mark.parametrize(("n", "dtype"), [(512, "float32"), (600, "float32"), (400, "float64")])
+def test_one_device_takes_it_with_its_derivatives(n, dtype, monkeypatch):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, "float64", 20000)
     rng = np.random.default_rng(n)
-    X, G = (jnp.asarray(rng.standard_normal((1, n, n)), jnp.float32) for _ in range(2))
+    X, G = (jnp.asarray(rng.standard_normal((1, n, n)), dtype) for _ in range(2))
 
     @jax.jit
     def f(X, G):
         Y_too, pullback = jax.vjp(jaxinv.inv_logdet, X)
         return jax.vjp(jaxinv.inv, X), jax.jvp(jaxinv.inv, (X,), (G,)), Y_too, pullback(Y_too)
 
-    assert "lapack_strsm" in (text := f.lower(X, G).compile().as_text())
-    assert not factorises_whole(text, n)
-    assert factorises_whole(jax.jit(lambda X: (jaxinv.inv(X), jaxinv.inv_logdet(X))).lower(X).compile().as_text(), n)
+    text = f.lower(X, G).compile().as_text()
+    factorised, solved = (shapes_for_lapack(routine, text) for routine in ("getrf", "trsm"))
+    assert factorised
+    assert solved
+    assert all(_lapack.is_one_thread(m, k, dtype) for m, k in factorised)
+    assert all(m * k < _lapack.SOLVED_BY_MANY_THREADS[dtype] for m, k in solved)
+    alone = jax.jit(lambda X: (jaxinv.inv(X), jaxinv.inv_logdet(X))).lower(X).compile().as_text()
+    assert (n, n) in shapes_for_lapack("getrf", alone)
     (Y, pullback), (_, dY), (Y_too, sign, logabsdet), _ = f(X, G)
     exact = np.linalg.inv(np.asarray(X, np.float64))
     scale = np.abs(exact).max()
@@ -78,7 +80,7 @@ def test_the_table_gives_it_single_real_matrices_with_derivatives():
     name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu", products_follow=True)
     assert _kernels.kernel_name(1024, 1, "float32", "cpu") == "turned LU"
     assert [name(n) for n in (511, 512, 2048, 2049)] == ["batched LU", "large LU", "large LU", "turned LU"]
-    assert [name(n, "float64") for n in (512, 2048)] == ["turned LU", "turned LU"]
+    assert [name(n, "float64") for n in (383, 384, 2048, 2049)] == ["batched LU", "large LU", "large LU", "turned LU"]
     assert {name(2048, "complex64"), name(2048, "complex128")} == {"turned LU"}
     assert name(1024, batch=2) != "large LU"
 
