@@ -47,7 +47,8 @@ def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
     """`jax.lax.linalg.lu` of one m x k matrix with m >= k, by halves of the columns until they are few enough."""
     m, k = X.shape
     if is_one_thread(m, k, X.dtype):
-        return lax.linalg.lu(X)
+        LU, pivots, row_of = lax.linalg.lu(X)
+        return LU, pivots, row_of
     h = k // 2
     left, left_pivots, row_of = lu_in_one_thread(X[:, :h])
     right = X[row_of, h:]

@@ -26,7 +26,7 @@ from jax import Array, lax
 
 from jaxinv._lapack import lu_in_one_thread, triangular_inverse_in_one_thread
 from jaxinv._panels import Panels, collected, dealt, loop, owner_and_place
-from jaxinv._triangular import matmul
+from jaxinv._triangular import matmul, solved_triangular
 
 
 def inverse_of_columns(X: Array, panels: Panels, positive: bool) -> Array:
@@ -55,7 +55,7 @@ def _eliminate(panels, positive, stage, k, state):
     if positive:
         W, LU = lax.optimization_barrier((W, _positive_lu(C, b)))  # else XLA copies W for the panel
     else:
-        LU, pivots, row_of = lu_in_one_thread(C)
+        LU, pivots, row_of = _lu(C)
         target = jnp.concatenate([jnp.arange(b, dtype=pivots.dtype), pivots])  # the rows that move, and more than once
         source = row_of[target] + start
         target = target + start
@@ -75,7 +75,7 @@ def _eliminate(panels, positive, stage, k, state):
     M = jnp.concatenate([jnp.zeros((panels.height + b, b), W.dtype), LU[b:]])
     M = lax.dynamic_slice_in_dim(M, panels.height + first - start, panels.n - first)
     T = jnp.tril(LU[:b], -1) + jnp.eye(b, dtype=W.dtype)
-    inverse = triangular_inverse_in_one_thread(T, lower=True, unit_diagonal=True)
+    inverse = _triangular_inverse(True, T)
     eliminated = partial(_eliminated, T=T, inverse=inverse, M=M, at=start, first=first, height=panels.height)
     W = eliminated(W, column=np.int32(stage * panels.chunk), width=(panels.stages - stage) * panels.chunk)
     width = 2 * panels.chunk
@@ -85,13 +85,23 @@ def _eliminate(panels, positive, stage, k, state):
     return W, Z, order, slot, count
 
 
+def _lu(C):
+    """On CPU in one thread: devices that call LAPACK at once wait for each other's."""
+    return lax.platform_dependent(C, cpu=lu_in_one_thread, default=lambda C: tuple(lax.linalg.lu(C)))
+
+
+def _triangular_inverse(lower, T):
+    in_one_thread = partial(triangular_inverse_in_one_thread, lower=lower)
+    return lax.platform_dependent(T, cpu=in_one_thread, default=partial(solved_triangular, lower))
+
+
 def _positive_lu(C, b):
     """L and U in one array, without pivoting, from the Cholesky factorisation L D L^H of the first b rows of C."""
     factor = lax.linalg.cholesky(C[:b])
     diagonal = jnp.diagonal(factor)
     L = factor / diagonal[None]
     U = diagonal[:, None] * factor.T.conj()
-    below = matmul(C[b:], triangular_inverse_in_one_thread(U, lower=False, unit_diagonal=False))
+    below = matmul(C[b:], _triangular_inverse(False, U))
     return jnp.concatenate([jnp.tril(L, -1) + U, below])
 
 
@@ -143,5 +153,5 @@ def _substitute(panels, stage, W, i, Z):
     U = _gathered(W, panels, k, 0, (stage + 1) * panels.height)
     T = lax.dynamic_slice_in_dim(U, at, panels.block)
     M = jnp.where(_below(U, at), 0, U)
-    inverse = triangular_inverse_in_one_thread(T, lower=False, unit_diagonal=False)
+    inverse = _triangular_inverse(False, T)
     return _eliminated(Z, jnp.triu(T), inverse, M, at, 0, panels.height, np.int32(0), Z.shape[1])

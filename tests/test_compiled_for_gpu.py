@@ -15,6 +15,7 @@ import pytest
 from _gpu_compiler import CASES, SHARDED_SIZES, SIZES
 
 import jaxinv
+from jaxinv import _panels
 
 PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 if not any(map(importlib.util.find_spec, PLUGINS)):
@@ -74,6 +75,14 @@ def test_derivatives_are_few_kernels(compiled, name, n):
 @pytest.mark.parametrize("n", SHARDED_SIZES)
 def test_sharded_batch_does_not_communicate(compiled, n):
     assert not compiled[f"sharded {n}"]
+
+
+def test_each_panel_of_a_sharded_matrix_is_one_call_of_the_library(compiled):
+    """Halves of its columns, and a few of a right-hand side at a time, are for the threads of CPU's LAPACK."""
+    calls = [call for call in compiled["one matrix"] if "getrf" in call or "triangularSolve" in call]
+    stages = _panels.STAGES
+    assert sum("getrf" in call for call in calls) == stages
+    assert len(calls) == 3 * stages  # two inverses of blocks on the diagonal
 
 
 def test_control_library_calls_of_the_builtin_are_seen(compiled):
