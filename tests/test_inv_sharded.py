@@ -1,6 +1,7 @@
 """One matrix over a mesh: accuracy, derivatives, placement, memory and communication, errors."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +201,7 @@ def test_lu_in_one_thread_equals_that_in_one_call(m, k, dtype, monkeypatch):
     """By halves down to four columns: panels are not so large in the other tests."""
     monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, np.dtype(dtype).name, 0)
     X = matrices(max(m, k), dtype=dtype)[:m, :k]
-    LU, pivots, row_of = _lapack.lu_in_one_thread(jnp.asarray(X))
+    LU, pivots, row_of = jax.jit(_lapack.lu_in_one_thread)(X)
     LU_, pivots_, row_of_ = jax.lax.linalg.lu(jnp.asarray(X))
     np.testing.assert_array_equal(pivots, pivots_)
     np.testing.assert_array_equal(row_of, row_of_)
@@ -210,7 +211,9 @@ def test_lu_in_one_thread_equals_that_in_one_call(m, k, dtype, monkeypatch):
         (True, True, np.tril(T, -1) + np.eye(k)),
         (False, False, np.triu(T)),
     ):
-        inverse = _lapack.triangular_inverse_in_one_thread(T, lower=lower, unit_diagonal=unit_diagonal)
+        inverse = jax.jit(partial(_lapack.triangular_inverse_in_one_thread, lower=lower, unit_diagonal=unit_diagonal))(
+            T
+        )
         np.testing.assert_allclose(whole @ inverse, np.eye(k), atol=1e-9)
 
 

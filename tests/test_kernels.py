@@ -55,7 +55,7 @@ def test_large_batch_forward_gradient_jvp(n, batch):
 CHUNKS = {
     "fused LU": (5, _fused.ONE_PASS_BYTES // (5 * 5 * 8)),
     "panel LU": (13, _chunks.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
-    "blocked LU": (64, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 64, 8)),
+    "blocked LU": (33, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 33, 8)),
 }
 
 

@@ -23,9 +23,17 @@ def test_cuts_fit_the_matrix(n):
         assert cuts.n - k * cuts.width <= cuts.heights[k * len(cuts.heights) // cuts.panels]
 
 
-# The pieces of rows of the third overlap; the fourth has one panel.
-@pytest.mark.parametrize(("n", "cuts"), [(520, None), (950, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 20))])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+WIDE = Cuts(3, 128, block_of_U=64, piece=256)  # as matrices from n = 900 on are cut
+ANY_DTYPE = [(520, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 20))]  # pieces overlap; one panel
+
+
+@pytest.mark.parametrize(
+    ("n", "cuts", "dtype"),
+    [
+        *((n, cuts, dtype) for n, cuts in ANY_DTYPE for dtype in (np.float32, np.float64)),
+        *((950, None, np.float32), (380, WIDE, np.float64)),
+    ],
+)
 def test_inverse_and_factors(n, cuts, dtype, monkeypatch):
     if n > 100:
         monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, "float64", 20000)

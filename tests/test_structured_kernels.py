@@ -100,10 +100,11 @@ def compiled(kernel, with_factors, X):
 
 def hard(kernel, n, rng, dtype=np.float32):
     """Name and batch of each hard matrix of a kernel's structure that the dtype can invert; rows scaled at random."""
+    batch = BATCH if n < 64 else 16
     definite = "positive" in kernel
     for name, make in (HARD_DEFINITE if definite else HARD_TRIANGULAR).items():
-        A = np.stack([make(n, rng) for _ in range(BATCH)])
-        d = rng.uniform(0.7, 1.4, (BATCH, n, 1))
+        A = np.stack([make(n, rng) for _ in range(batch)])
+        d = rng.uniform(0.7, 1.4, (batch, n, 1))
         if np.dtype(dtype).kind == "c":
             d = d * np.exp(1j * rng.uniform(0, 2 * np.pi, d.shape))
         A = d * A * (d.conj().swapaxes(-1, -2) if definite else 1)
@@ -116,7 +117,7 @@ def hard(kernel, n, rng, dtype=np.float32):
         limit = 0.01 / np.finfo(dtype).eps
         if name not in ("near overflow", "near underflow") and "scaled" not in name:
             A = A[np.linalg.cond(A.astype(np.complex128), 1) < min(limit, 1e14)]
-        if len(A) == BATCH:
+        if len(A) == batch:
             yield name, A
 
 

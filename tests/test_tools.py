@@ -16,6 +16,8 @@ from jax.experimental import checkify
 
 import jaxinv
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 TOLERANCE = 1e-12
 sizes = pytest.mark.parametrize("n", [3, 20])
 

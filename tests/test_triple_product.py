@@ -10,6 +10,8 @@ from _cases import assert_trees_close, matrices
 
 from jaxinv._triple_product import triple_product
 
+pytestmark = pytest.mark.usefixtures("little_optimised")
+
 HIGHEST = jax.lax.Precision.HIGHEST
 OPS = ["".join(letters) for letters in itertools.product("NT", repeat=3)]
 TOLERANCE = 1e-14  # a few eps: sums of at most 20 products of numbers below one
