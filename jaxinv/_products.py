@@ -1,7 +1,8 @@
 """How the triple products of the derivatives are computed: chosen by platform, dtype, n and batch.
 
-As the kernels of the inverse they know no derivative, and are chosen at lowering. A product is a sum of outer products,
-in plain elementwise code, or two matrix products, for which a transposed or complex factor may be laid out anew.
+As the kernels of the inverse they know no derivative, and are chosen at lowering: `product_name` is their table. A
+product is a sum of outer products, in plain elementwise code, or two matrix products, for which a transposed or complex
+factor may be laid out anew.
 """
 
 import math
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxinv._fused import computed, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
@@ -54,83 +56,80 @@ FEW_ENTRIES = 12000 if LAPACK_BATCH_IS_SERIAL else 0
 SUMS_ON_GPU, SUMS_ON_GPU_FLOAT64 = 16, 12
 
 
-def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
-    """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
-    n = operands[0].shape[-1]
-    if 0 in operands[0].shape:
-        return operands[0]
+def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single: bool = False) -> str:
+    """How the products of a batch of n x n matrices are computed; n and the batch may be symbolic (`jax.export`).
 
-    def by_sums(*operands, recomputed=True):
-        A, B, C = (operands[i] for i in which)
-        BC = _sum_of_outer_products(ops[1:], B, C)
-        return _sum_of_outer_products(ops[0] + "N", A, BC if recomputed else computed(BC))
-
-    def by_entries(*operands):
-        A, B, C = (
-            [entries[i * 2 + j] if op == "N" else entries[j * 2 + i] for i in range(2) for j in range(2)]
-            for op, entries in zip(ops, (scattered(operands[i]) for i in which), strict=True)
-        )
-        return gathered(_product_of_entries(A, _product_of_entries(B, C)))
-
-    def by_sums_of_small(*operands):
-        A, B, C = (operands[i].mT if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
-        return _sum_of_products(A, lax.optimization_barrier(_sum_of_products(B, C)))
-
-    def by_matmul(*operands):
-        return matmul_product(ops, [operands[i] for i in which], precision)
-
-    def by_matmul_of_copies(*operands):
-        transposed = [materialised(Z.mT) for Z in operands]
-        return matmul_product(
-            "NNN", [(transposed if op == "T" else operands)[i] for op, i in zip(ops, which, strict=True)], precision
-        )
-
-    def by_matmul_of_halves(*operands):
-        A, B, C = (operands[i] for i in which)
-        BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
-        return _matmul_of_copies(ops[0], A, BC, precision)
-
-    def by_rows(*operands):
-        return _product_by_rows(ops, [operands[i] for i in which], precision)
-
-    def by_matmul_of_parts(*operands):
-        return matmul_product(ops, [operands[i] for i in which], precision, _matmul_of_parts)
-
-    is_complex = jnp.iscomplexobj(operands[0])
-    is_batch = operands[0].ndim > 2 and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
-    is_large = operands[0].ndim == 2 and operands[0].dtype == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1)
-    is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (
-        at_most(n, SUMS_ON_CPU) and not at_most(math.prod(operands[0].shape[:-2]), SUMS_FROM_BATCH - 1)
-    )
-    cpu = by_matmul_of_copies if is_batch else by_matmul_of_halves if is_large else by_matmul
-    if is_sum:
-        recomputed = at_most(n, RECOMPUTED_COMPLEX_UP_TO if is_complex else RECOMPUTED_UP_TO)
-        cpu = by_entries if n == 2 else partial(by_sums, recomputed=recomputed)
-    if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
-        cpu = by_matmul_of_parts
+    `is_single`: whether the one matrix has no axes of a batch.
+    """
+    is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+    in_one_loop = at_most(n, RECOMPUTED_COMPLEX_UP_TO if is_complex and platform == "cpu" else RECOMPUTED_UP_TO)
+    if platform != "cpu":
+        if not is_small_on_gpu(n, dtype):
+            return "dots"
+        return "sums in one loop" if in_one_loop else "sums in two kernels"
     if isinstance(n, int) and n > 2:
-        batch = math.prod(operands[0].shape[:-2])
         step = 4 * n**2 * batch
         is_few = n > SUMS_ON_CPU and not is_complex and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-        cpu = by_rows if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM) else cpu
-    sums = by_sums if at_most(n, RECOMPUTED_UP_TO) else by_sums_of_small
-    elsewhere = sums if is_small_on_gpu(operands[0]) else by_matmul
-    return on_shards(lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=elsewhere), *operands)
+        if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
+            return "rows"
+    if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
+        return "dots of parts"
+    if at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1)):
+        return "entries" if n == 2 else "sums in one loop" if in_one_loop else "sums in two loops"
+    if not is_single and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]:
+        return "dots of copies"
+    if is_single and jnp.dtype(dtype) == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1):
+        return "dots of halves"
+    return "dots"
 
 
-def is_small_on_gpu(A: Array) -> bool:
+def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
+    """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
+    if 0 in operands[0].shape:
+        return operands[0]
+    *batch, n, _ = operands[0].shape
+
+    def on(platform):
+        name = product_name(n, math.prod(batch), operands[0].dtype, platform, is_single=not batch)
+        return lambda *operands: PRODUCTS[name](ops, [operands[i] for i in which], precision)
+
+    on_any = partial(lax.platform_dependent, cpu=on("cpu"), default=on("gpu"))
+    return on_shards(on_any, *operands)
+
+
+def is_small_on_gpu(n: int, dtype: DTypeLike) -> bool:
     """Whether a product of such matrices is one kernel of elementwise code on GPU."""
-    return at_most(A.shape[-1], SUMS_ON_GPU_FLOAT64 if A.dtype == jnp.float64 else SUMS_ON_GPU)
+    return at_most(n, SUMS_ON_GPU_FLOAT64 if jnp.dtype(dtype) == jnp.float64 else SUMS_ON_GPU)
 
 
 def small_or_large_matmul(A: Array, B: Array) -> Array:
     """A B at full precision, of square matrices, on GPU."""
-    return lax.optimization_barrier(_sum_of_products(A, B)) if is_small_on_gpu(A) else full_matmul(A, B)
+    is_small = is_small_on_gpu(A.shape[-1], A.dtype)
+    return lax.optimization_barrier(_sum_of_products(A, B)) if is_small else full_matmul(A, B)
 
 
-def _product_by_rows(ops, factors, precision):
+def _by_entries(ops, factors, precision):
+    """Of 2 x 2 matrices."""
+    A, B, C = (
+        [entries[i * 2 + j] if op == "N" else entries[j * 2 + i] for i in range(2) for j in range(2)]
+        for op, entries in zip(ops, map(scattered, factors), strict=True)
+    )
+    return gathered(_product_of_entries(A, _product_of_entries(B, C)))
+
+
+def _by_sums(ops, factors, precision, computed=lambda BC: BC):
+    A, B, C = factors
+    return _sum_of_outer_products(ops[0] + "N", A, computed(_sum_of_outer_products(ops[1:], B, C)))
+
+
+def _by_sums_in_two_kernels(ops, factors, precision):
+    A, B, C = _transposed(ops, factors)
+    return _sum_of_products(A, lax.optimization_barrier(_sum_of_products(B, C)))
+
+
+def _by_rows(ops, factors, precision):
     """(op(A) op(B)) op(C), a row in each step of a loop."""
-    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
+    A, B, C = _transposed(ops, factors)
     product = partial(jnp.matmul, precision=precision)
     rows = jnp.moveaxis(A, -2, 0)[..., None, :]
     return jnp.moveaxis(lax.map(lambda row: product(product(row, B), C), rows)[..., 0, :], 0, -2)
@@ -140,8 +139,20 @@ def matmul_product(
     ops: str, factors: Sequence[Array], precision: Any, matmul: Callable[..., Array] = jnp.matmul
 ) -> Array:
     """op(A) (op(B) op(C)) by two matrix products."""
-    A, B, C = (Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True))
+    A, B, C = _transposed(ops, factors)
     return matmul(A, matmul(B, C, precision=precision), precision=precision)
+
+
+def _by_matmul_of_copies(ops, factors, precision):
+    copies = {id(Z): materialised(Z.mT) for op, Z in zip(ops, factors, strict=True) if op == "T"}
+    laid_out = [copies[id(Z)] if op == "T" else Z for op, Z in zip(ops, factors, strict=True)]
+    return matmul_product("NNN", laid_out, precision)
+
+
+def _by_matmul_of_halves(ops, factors, precision):
+    A, B, C = factors
+    BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
+    return _matmul_of_copies(ops[0], A, BC, precision)
 
 
 def _matmul_of_copies(op, A, B, precision):
@@ -160,6 +171,10 @@ def _matmul_of_parts(A, B, precision):
     return lax.complex(real, matmul(A.real, B.imag) + matmul(A.imag, B.real))
 
 
+def _transposed(ops, factors):
+    return [Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True)]
+
+
 def _product_of_entries(A, B):
     return [A[2 * i] * B[j] + A[2 * i + 1] * B[2 + j] for i in range(2) for j in range(2)]
 
@@ -174,3 +189,16 @@ def _sum_of_outer_products(ops, A, B):
     columns = [A[..., :, k] if ops[0] == "N" else A[..., k, :] for k in range(A.shape[-1])]
     rows = [B[..., k, :] if ops[1] == "N" else B[..., :, k] for k in range(A.shape[-1])]
     return sum(c[..., :, None] * r[..., None, :] for c, r in zip(columns, rows, strict=True))
+
+
+PRODUCTS: dict[str, Callable[[str, Sequence[Array], Any], Array]] = {
+    "entries": _by_entries,
+    "sums in one loop": _by_sums,
+    "sums in two loops": partial(_by_sums, computed=computed),
+    "sums in two kernels": _by_sums_in_two_kernels,
+    "rows": _by_rows,
+    "dots": matmul_product,
+    "dots of copies": _by_matmul_of_copies,
+    "dots of halves": _by_matmul_of_halves,
+    "dots of parts": partial(matmul_product, matmul=_matmul_of_parts),
+}

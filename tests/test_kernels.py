@@ -187,26 +187,47 @@ def test_elementwise_kernel_of_a_batch_sharded_in_auto_mode_does_not_communicate
     assert not [word for word in COLLECTIVES if word in program]
 
 
-@pytest.mark.parametrize("ops", ["".join(ops) for ops in itertools.product("NT", repeat=3)])
-@pytest.mark.parametrize(
-    ("n", "batch", "dtype"),
-    [
-        *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
-        *((3, 10, float), (7, None, float), (10, None, complex)),
-        *((16, _products.SUMS_FROM_BATCH, float), (_products.TRANSPOSED_ONE_FROM, None, float)),
-        (_products.HALVES_FROM + 1, None, float),
-        *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
-    ],
-)
-def test_product_kernels_agree_with_numpy(n, batch, dtype, ops):
+OPS = ["".join(ops) for ops in itertools.product("NT", repeat=3)]
+PRODUCT_CASES = [
+    *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
+    *((3, 10, float), (7, None, float), (10, None, complex), (17, 50, float)),
+    *((16, _products.SUMS_FROM_BATCH, float), (_products.TRANSPOSED_ONE_FROM, None, float)),
+    (_products.HALVES_FROM + 1, None, float),
+    *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
+]
+
+
+def assert_products_agree_with_numpy(product, n, batch, dtype):
+    """Of all eight choices of transposes, with an operand that occurs twice."""
     rng = np.random.default_rng(n)
     shape = (2, n, n) if batch is None else (2, batch, n, n)
     operands = rng.standard_normal(shape) + (1j * rng.standard_normal(shape) if dtype is complex else 0)
     which = (0, 1, 0)
-    A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
-    kernel = jax.jit(partial(_products.product_kernel, ops=ops, which=which, precision=None))
-    product = kernel(*map(jnp.asarray, operands))
-    np.testing.assert_allclose(np.asarray(product), A @ B @ C, rtol=0, atol=1e-13 * n**1.5)
+    all_products = jax.jit(lambda *operands: {ops: product(ops, operands, which) for ops in OPS})
+    for ops, got in all_products(*operands).items():
+        A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
+        np.testing.assert_allclose(np.asarray(got), A @ B @ C, rtol=0, atol=1e-13 * n**1.5, err_msg=ops)
+
+
+@pytest.mark.parametrize(("n", "batch", "dtype"), PRODUCT_CASES)
+def test_product_kernel_agrees_with_numpy(n, batch, dtype):
+    product = lambda ops, operands, which: _products.product_kernel(*operands, ops=ops, which=which, precision=None)
+    assert_products_agree_with_numpy(product, n, batch, dtype)
+
+
+@pytest.mark.parametrize("name", _products.PRODUCTS)
+def test_each_product_of_the_table_agrees_with_numpy(name):
+    """By its name, those of a GPU too."""
+    product = lambda ops, operands, which: _products.PRODUCTS[name](ops, [operands[i] for i in which], None)
+    n, batch = {"entries": (2, 3), "dots of halves": (_products.HALVES_FROM, None)}.get(name, (5, 3))
+    assert_products_agree_with_numpy(product, n, batch, float)
+    with pytest.raises(AssertionError, match="Not equal"):
+        assert_products_agree_with_numpy(lambda *args: 1.001 * product(*args), n, batch, float)
+
+
+def test_cases_reach_every_product_on_cpu():
+    names = {_products.product_name(n, batch or 1, dtype, "cpu", batch is None) for n, batch, dtype in PRODUCT_CASES}
+    assert names == set(_products.PRODUCTS) - {"sums in two kernels"}
 
 
 @pytest.mark.parametrize(
