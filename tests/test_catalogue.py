@@ -18,7 +18,15 @@ def name_of(case):
     return f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}"
 
 
-@pytest.fixture(scope="module", params=CASES, ids=name_of)
+def params(cases):
+    """The larger sizes in other types than single precision compile and compute for minutes."""
+    return [
+        pytest.param(case, id=name_of(case), marks=[pytest.mark.long] if case[1] > 13 and case[2] != np.float32 else [])
+        for case in cases
+    ]
+
+
+@pytest.fixture(scope="module", params=params(CASES))
 def measured(request):
     return Measured(*request.param)
 
@@ -43,7 +51,7 @@ def test_lapack_ratio_below_30(measured):
         assert right <= 30 or name in BADLY_SCALED, (name, right)
 
 
-@pytest.mark.parametrize("measured", [case for case in CASES if has_exact_inverse(*case)], ids=name_of, indirect=True)
+@pytest.mark.parametrize("measured", params(case for case in CASES if has_exact_inverse(*case)), indirect=True)
 def test_error_against_exact_inverse(measured):
     """At most twice n eps cond: LU stays well below, one complex division comes near to one."""
     for name in MATRICES:

@@ -25,6 +25,8 @@ SECONDS = 120  # for a whole notebook
 MEGABYTE = 2**20
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
+QUICK = ("quickstart", "derivation")  # the others run for half a minute to a minute and a half
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -66,7 +68,10 @@ def test_stored_notebook_names_no_machine_path(path):
     assert not re.findall(r"(?:/home/|/root/|/tmp/|/Users/|/work/|site-packages|[A-Z]:\\)\S*", stored)
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.long]) for path in NOTEBOOKS],
+)
 @pytest.mark.timeout(2 * SECONDS)
 def test_notebook_runs(path, monkeypatch):
     package = str(Path(jaxinv.__file__).parents[1])  # the kernel imports the package under test
