@@ -18,7 +18,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 lower_limits()
-gc.set_threshold(100_000, 50, 50)  # JAX keeps what it has traced: to look through all of it took a tenth of the time
+gc.set_threshold(100_000, 50, 50)  # JAX keeps what it has traced: to look through all of it took 8 % of the time
 
 
 def pytest_sessionstart(session):
