@@ -20,7 +20,7 @@ BLOCKS = {
 }
 # Each in a namespace of its own.
 EXAMPLES = """
-import doctest, json, sys
+import doctest, json
 for i, block in enumerate(json.load(open("blocks.json", encoding="utf-8"))):
     print("example", i, flush=True)
     if block.startswith(">>> "):
