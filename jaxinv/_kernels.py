@@ -36,9 +36,17 @@ from jaxinv._unrolled_lu import lu_inverse_entries
 UNROLLED_UP_TO = 8
 # n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
 UNROLLED_COMPLEX_UP_TO = 6
-# XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8. Even with LAPACK at
-# batches of 50 of n = 2, 100 of 3, 130 of 4, 320 of 6, 600 of 8; matrix by matrix it is half as fast.
-FUSED_FROM_BATCH = 10 if LAPACK_BATCH_IS_SERIAL else 5  # n^2
+# XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8, on AMD EPYC of the
+# third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, 320 of 6, 600 of 8, on
+# that EPYC at 75 of 3, 200 of 4 and 5, 1000 of 8, complex64 at 130 of 3, 260 of 4, 320 of 5; matrix by matrix it is
+# half as fast.
+FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL else (5, 8)  # n^2
+# Panels have few operations, so fewer matrices go through them. On that EPYC, 2026-11-27, 300 of n = 8 1.9 us, fused
+# 3.6, LAPACK 2.2; 640 of n = 7 1.06, 1.24 and 2.0, of n = 8 1.12, 1.82 and 1.82; 1500 of n = 8 0.95 and 1.05, in
+# float64 1.66 and 1.40; complex64 500 of n = 5 1.34, 1.66 and 2.2, 1000 even, of n = 6 1.2, 1.7 and 2.6, 2000 0.93 and
+# 1.03. JAX 0.10.2 alike.
+PANEL_FROM = 5
+PANEL_BELOW_BATCH, PANEL_COMPLEX_BELOW_BATCH = 2, 8  # n^3
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # Intel Xeon of the fourth generation, 2026-11-26, float32: n = 9 0.43 against LAPACK's 1.6 us, n = 12 0.8 against 2.6,
@@ -50,8 +58,11 @@ FEWEST_FUSED = 16
 PANEL_UP_TO = {"float32": 29, "float64": 20, "complex64": 24}
 if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
-# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24.
-PANEL_FROM_BATCH = {"float32": 300, "float64": 600, "complex64": 500}
+# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24. On the EPYC of the third
+# generation 300 of n = 9 2.0 against 3.0 us, in float64 2.4 and 4.4, complex64 3.9 and 5.8, of n = 12 3.2 and 4.2, 4.7
+# and 7.2, 6.5 and 8.1; of n = 16 and 20 float32 is even there.
+PANEL_BEYOND = 12
+PANEL_FROM_BATCH, PANEL_FROM_BATCH_BEYOND = 300, {"float32": 300, "float64": 600, "complex64": 500}
 # On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103,
 # n = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210. On the Xeon
 # n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against 10.7, n = 192 650 against 900, n = 256 1480
@@ -109,13 +120,17 @@ def kernel_name(
             return "LU and product"
         is_blocks = entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0)
         return "LU and blocks" if is_blocks else "batched LU"
-    if is_unrolled and not at_most(batch, max(FEWEST_FUSED, FUSED_FROM_BATCH * n**2) - 1):
+    is_known = isinstance(n, int) and isinstance(batch, int)
+    if is_known and PANEL_FROM <= n <= PANEL_UP_TO.get(name, 0):
+        least = PANEL_FROM_BATCH if n <= PANEL_BEYOND else PANEL_FROM_BATCH_BEYOND[name]
+        below = (PANEL_COMPLEX_BELOW_BATCH if is_complex else PANEL_BELOW_BATCH) * n**3
+        if batch >= least and (batch < below or not is_unrolled):
+            return "panel LU"
+    fewest = (FUSED_COMPLEX_FROM_BATCH if is_complex else FUSED_FROM_BATCH) * n**2
+    if is_unrolled and not at_most(batch, max(FEWEST_FUSED, fewest) - 1):
         return "fused LU"
-    is_panel = not is_unrolled and at_most(n, PANEL_UP_TO.get(name, 0)) and isinstance(batch, int)
-    if is_panel and batch >= PANEL_FROM_BATCH[name]:
-        return "panel LU"
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
-    if isinstance(n, int) and isinstance(batch, int) and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
+    if is_known and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
         return "blocked LU"
     if products_follow and batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
         return "large LU"

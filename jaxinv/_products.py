@@ -47,8 +47,9 @@ BY_ROWS_FROM = 880
 STEP_UP_TO = 500
 # And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, on the Xeon, JAX
 # 0.12.0.1, float32: two of n = 32 82 us and 156 by dots, ten of n = 17 171 and 191, of n = 24 209 and 222, of n = 32
-# 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. One
-# matrix is even, complex ones and JAX 0.10.2 are slower by rows.
+# 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. On AMD
+# EPYC of the third generation (AVX2) ten of n = 12 234 and 279, of n = 16 225 and 377. One matrix is even, complex ones
+# and JAX 0.10.2 are slower by rows.
 FEW_ENTRIES = 12000 if LAPACK_BATCH_IS_SERIAL else 0
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
@@ -69,8 +70,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
         return "sums in one loop" if in_one_loop else "sums in two kernels"
     if isinstance(n, int) and n > 2:
         step = 4 * n**2 * batch
-        is_few = n > SUMS_ON_CPU and not is_complex and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-        if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
+        is_few = n > SUMS_OF_FEW_UP_TO and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
+        if (is_few and not is_complex) or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
             return "rows"
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         return "dots of parts"
@@ -130,9 +131,14 @@ def _by_sums_in_two_kernels(ops, factors, precision):
 def _by_rows(ops, factors, precision):
     """(op(A) op(B)) op(C), a row in each step of a loop."""
     A, B, C = _transposed(ops, factors)
-    product = partial(jnp.matmul, precision=precision)
+    product = _row_times if jnp.iscomplexobj(A) else partial(jnp.matmul, precision=precision)
     rows = jnp.moveaxis(A, -2, 0)[..., None, :]
     return jnp.moveaxis(lax.map(lambda row: product(product(row, B), C), rows)[..., 0, :], 0, -2)
+
+
+def _row_times(row, B):
+    """As a sum: XLA's dots of a complex row take twice as long, of one matrix of n = 7 107 us in all and 63."""
+    return jnp.sum(row.mT * B, axis=-2, keepdims=True)
 
 
 def matmul_product(

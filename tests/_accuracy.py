@@ -14,7 +14,7 @@ from jaxinv._lu import turned_lu_inverse
 KERNELS = {
     "reciprocal": (1,),
     "fused LU": (2, 3, 4, 5, 6, 8),
-    "panel LU": (9, 13, 24),
+    "panel LU": (5, 9, 13, 24),
     "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
@@ -35,6 +35,8 @@ def is_tested(kernel, n, dtype):
     """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
     if kernel == "batched LU":
         return _kernels.LAPACK_BATCH_IS_SERIAL
+    if kernel == "panel LU":
+        return _kernels.PANEL_FROM <= n <= _kernels.PANEL_UP_TO.get(np.dtype(dtype).name, 0)
     platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 10**6),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     return (

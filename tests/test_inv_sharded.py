@@ -44,7 +44,12 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize(
-    ("assume_a", "layout"), [*(("gen", layout) for layout in LAYOUTS), ("pos", "columns"), ("pos", "both")]
+    ("assume_a", "layout"),
+    [
+        *(("gen", layout) for layout in ("columns", "rows", "both")),
+        *(pytest.param("gen", layout, marks=pytest.mark.long) for layout in ("columns over both", "one of two axes")),
+        *(("pos", layout) for layout in ("columns", "both")),
+    ],
 )
 def test_value_and_derivatives_equal_the_formula(assume_a, layout):
     shape, names, spec = LAYOUTS[layout]

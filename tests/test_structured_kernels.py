@@ -148,20 +148,20 @@ def test_ratio_below_30_and_forward_error_within_twice_lapacks(kernel, n):
     assert compared >= (7 if n < 30 else 3)  # of larger triangles, float32 inverts few
 
 
+IN_OTHER_DTYPES = [
+    *(("fused positive definite", 5), ("fused blocks positive definite", 11), ("elementwise positive definite", 3)),
+    *(("fused upper triangular", 5), ("fused blocks lower triangular", 20)),
+]
+LARGE_IN_OTHER_DTYPES = [
+    *(("library blocks positive definite", 70), ("library blocks upper triangular", 70)),
+    *(("single-thread blocks positive definite", 70), ("single-thread blocks lower triangular", 70)),
+]
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.complex128])
 @pytest.mark.parametrize(
     ("kernel", "n"),
-    [
-        *(("fused positive definite", 5), ("fused blocks positive definite", 11), ("elementwise positive definite", 3)),
-        *(
-            ("library blocks positive definite", 70),
-            ("fused upper triangular", 5),
-            ("fused blocks lower triangular", 20),
-        ),
-        ("library blocks upper triangular", 70),
-        ("single-thread blocks positive definite", 70),
-        ("single-thread blocks lower triangular", 70),
-    ],
+    [*IN_OTHER_DTYPES, *(pytest.param(*case, marks=pytest.mark.long) for case in LARGE_IN_OTHER_DTYPES)],
 )
 def test_ratio_below_30_in_other_dtypes(kernel, n, dtype):
     rng = np.random.default_rng(n)

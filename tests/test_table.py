@@ -292,7 +292,10 @@ ROWS += [(name, n, dtype) for n, dtype in ((12, "complex128"), (33, "float32")) 
 ROWS.remove(("inv_jacobian", 33, "float32"))  # n^4 entries
 
 
-@pytest.mark.parametrize(("name", "n", "dtype"), ROWS)
+@pytest.mark.parametrize(
+    ("name", "n", "dtype"),
+    [pytest.param(*row, marks=[pytest.mark.long] if row[2] in ("float64", "complex64") else []) for row in ROWS],
+)
 def test_row_equals_the_formulas(name, n, dtype):
     row = results(name, n, dtype)
     assert not wrong_cells(name, n, dtype, row)
