@@ -68,14 +68,15 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
         if not is_small_on_gpu(n, dtype):
             return "dots"
         return "sums in one loop" if in_one_loop else "sums in two kernels"
+    is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1))
     if isinstance(n, int) and n > 2:
         step = 4 * n**2 * batch
-        is_few = n > SUMS_OF_FEW_UP_TO and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-        if (is_few and not is_complex) or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
+        is_few = not is_sum and not is_complex and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
+        if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
             return "rows"
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         return "dots of parts"
-    if at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1)):
+    if is_sum:
         return "entries" if n == 2 else "sums in one loop" if in_one_loop else "sums in two loops"
     if not is_single and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]:
         return "dots of copies"
