@@ -34,8 +34,10 @@ TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 TRANSPOSED_ONE_FROM = 200
 HALVES_FROM = 512
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
-# 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124.
-COMPLEX_IN_PARTS_FROM = 32
+# 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124. On AMD
+# EPYC of the third generation (AVX2), 2026-11-27, with the inverse, ten of n = 32 1.5 against 0.93 ms, of n = 40 2.2
+# against 1.4, of n = 48 2.6 against 2.1, of n = 64 even; 200 of n = 32 19 against 15, of n = 48 even.
+COMPLEX_IN_PARTS_FROM = 48
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, but
 # complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
@@ -48,9 +50,9 @@ STEP_UP_TO = 500
 # And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, on the Xeon, JAX
 # 0.12.0.1, float32: two of n = 32 82 us and 156 by dots, ten of n = 17 171 and 191, of n = 24 209 and 222, of n = 32
 # 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. On AMD
-# EPYC of the third generation (AVX2) ten of n = 12 234 and 279, of n = 16 225 and 377. One matrix is even, complex ones
-# and JAX 0.10.2 are slower by rows.
-FEW_ENTRIES = 12000 if LAPACK_BATCH_IS_SERIAL else 0
+# EPYC of the third generation (AVX2) ten of n = 12 234 and 279, of n = 16 225 and 377, of n = 40 663 and 747. One
+# matrix is even, complex ones and JAX 0.10.2 are slower by rows.
+FEW_ENTRIES = 16000 if LAPACK_BATCH_IS_SERIAL else 0
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
 # 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
