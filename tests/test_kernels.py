@@ -132,6 +132,14 @@ def test_large_matrices_are_factorised_in_few_pieces(monkeypatch, n, pieces):
     assert max(entries) < 20000
 
 
+@pytest.mark.parametrize("n", [19, 20, 21, 22])  # with all rests of the exchanges of a step
+def test_places_are_those_of_the_permutation(n):
+    pivots = np.random.default_rng(n).integers(np.arange(n), n, (5, 2, n)).astype(np.int32)
+    row_of = jax.lax.linalg.lu_pivots_to_permutation(jnp.asarray(pivots), n)
+    places = _blocked_lu._places(jnp.asarray(pivots))
+    np.testing.assert_array_equal(np.argsort(row_of), places)
+
+
 def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     """As the README says it, for float32 and complex64."""
     for limit in MEASURED:
