@@ -20,6 +20,7 @@ from jaxinv._lowering import at_most, device_count, on_shards
 from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse, turned_lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._products import small_or_large_matmul
+from jaxinv._row_lu import row_lu_inverse
 from jaxinv._structure import projection
 from jaxinv._structured_kernels import (
     STRUCTURED_KERNELS,
@@ -37,16 +38,20 @@ UNROLLED_UP_TO = 8
 # n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
 UNROLLED_COMPLEX_UP_TO = 6
 # XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8, on AMD EPYC of the
-# third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, 320 of 6, 600 of 8, on
-# that EPYC at 75 of 3, 200 of 4 and 5, 1000 of 8, complex64 at 130 of 3, 260 of 4, 320 of 5; matrix by matrix it is
-# half as fast.
+# third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, on that EPYC at 75 of 3,
+# 200 of 4, complex64 at 130 of 3; matrix by matrix it is half as fast.
 FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL else (5, 8)  # n^2
-# Panels have few operations, so fewer matrices go through them. On that EPYC, 2026-11-27, 300 of n = 8 1.9 us, fused
-# 3.6, LAPACK 2.2; 640 of n = 7 1.06, 1.24 and 2.0, of n = 8 1.12, 1.82 and 1.82; 1500 of n = 8 0.95 and 1.05, in
-# float64 1.66 and 1.40; complex64 500 of n = 5 1.34, 1.66 and 2.2, 1000 even, of n = 6 1.2, 1.7 and 2.6, 2000 0.93 and
-# 1.03. JAX 0.10.2 alike.
-PANEL_FROM = 5
-PANEL_BELOW_BATCH, PANEL_COMPLEX_BELOW_BATCH = 2, 8  # n^3
+# In rows there are none. On that EPYC, 2026-11-27, JAX 0.12.0.1, fused or by panels against in rows: 300 of n = 4 0.95
+# and 0.41 us, 1000 of n = 4 0.55 and 0.21, of n = 6 1.0 and 0.5, of n = 8 1.2 and 0.7, float64 3.1 and 0.85, complex64
+# of n = 6 3 to 5 and 1.8; 4000 of n = 6 0.48 and 0.30, of n = 8 1.7 and 0.8; 100 are even with LAPACK, or take half as
+# long. More are faster fused, float32 from 8000 of n = 5 and 6 on, complex64 from 5000. JAX 0.10.2 alike.
+ROW_FROM, ROW_COMPLEX_FROM = 4, 3
+ROW_FROM_BATCH, ROW_BELOW_BATCH = 100, 5000
+# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector and vectors take new pages:
+# float32 262144 of n = 4 88 and 67 ns, with the gradient 113 and 89; float64 131072 of n = 4 316 and 173, 40000 of n =
+# 6 420 and 360, 65536 of n = 8 1720 and 1220; complex128 20000 of n = 5 613 and 539, of n = 6 1360 and 890, but 40000
+# of n = 3 96 and 230. All on a slow day of that machine; not measured with AVX-512.
+ROW_ANY_FROM_TO = {"float32": (4, 4), "float64": (4, 8), "complex128": (4, 6)}
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # Intel Xeon of the fourth generation, 2026-11-26, float32: n = 9 0.43 against LAPACK's 1.6 us, n = 12 0.8 against 2.6,
@@ -121,10 +126,13 @@ def kernel_name(
         is_blocks = entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0)
         return "LU and blocks" if is_blocks else "batched LU"
     is_known = isinstance(n, int) and isinstance(batch, int)
-    if is_known and PANEL_FROM <= n <= PANEL_UP_TO.get(name, 0):
+    if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
+        least, most = ROW_ANY_FROM_TO.get(name, (1, 0))
+        if batch >= ROW_FROM_BATCH and (batch < ROW_BELOW_BATCH or least <= n <= most):
+            return "row LU"
+    elif is_known and n <= PANEL_UP_TO.get(name, 0):
         least = PANEL_FROM_BATCH if n <= PANEL_BEYOND else PANEL_FROM_BATCH_BEYOND[name]
-        below = (PANEL_COMPLEX_BELOW_BATCH if is_complex else PANEL_BELOW_BATCH) * n**3
-        if batch >= least and (batch < below or not is_unrolled):
+        if batch >= least and not is_unrolled:
             return "panel LU"
     fewest = (FUSED_COMPLEX_FROM_BATCH if is_complex else FUSED_FROM_BATCH) * n**2
     if is_unrolled and not at_most(batch, max(FEWEST_FUSED, fewest) - 1):
@@ -202,6 +210,12 @@ def _batched(X, with_factors):
     return lu_inverse(X)[: 1 + with_factors]
 
 
+def _row(X, with_factors):
+    if device_count() > 1:  # over which X may be spread: its first entry is on one of them
+        return _unrolled(map_matrices, X, with_factors)
+    return row_lu_inverse(X, with_factors)
+
+
 def _turned(X, with_factors):
     if device_count() > 1:  # over which X may be spread: to turn it would be communication
         return _batched(X, with_factors)
@@ -234,6 +248,7 @@ def _inverse_entries(*entries):
 KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
     "fused LU": partial(_unrolled, map_matrices),
+    "row LU": _row,
     "panel LU": panel_lu_inverse,
     "blocked LU": _blocked,
     "large LU": _large,

@@ -8,9 +8,20 @@ exchanged by selects, since a register has no index. Adjugates are cheaper but l
 from n = 3 on.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from jax import Array
 
 from jaxinv._scalars import index_like, number_like, pivot_size, quotient, reciprocal, select
+
+
+class _Factors(NamedTuple):
+    """P X = L U of one matrix."""
+
+    rows: list[list]  # U, and below it L without its diagonal
+    over_pivot: list  # 1 / U_kk
+    row_of: list  # row i of the factors is row row_of[i] of X
+    sign: Any  # of P
 
 
 def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
@@ -18,12 +29,32 @@ def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
 
     The inverse has inf or nan where the matrix is singular. The factors are the pivots, the first with the sign of P.
     """
+    factors = _factors(x)
+    columns = [_solution(factors, index_like(x[0][0], j)) for j in range(len(x))]
+    return [list(row) for row in zip(*columns, strict=True)], _factors_of_determinant(factors)
+
+
+def lu_inverse_row(x: list[list], i: Array) -> list:
+    """Row i of the inverse: column i of the inverse of the transposed matrix."""
+    return _solution(_factors([list(column) for column in zip(*x, strict=True)]), i)
+
+
+def lu_determinant_factors(x: list[list]) -> list:
+    """The n factors of the determinant, of the factorisation of `lu_inverse_row`."""
+    return _factors_of_determinant(_factors([list(column) for column in zip(*x, strict=True)]))
+
+
+def _factors_of_determinant(factors):
+    pivots = [row[k] for k, row in enumerate(factors.rows)]
+    return [factors.sign * pivots[0], *pivots[1:]]
+
+
+def _factors(x):
     n = len(x)
     a = [list(row) for row in x]
-    one, zero = number_like(a[0][0], 1), number_like(a[0][0], 0)
     index = [index_like(a[0][0], i) for i in range(n)]
-    row_of = list(index)  # row i of the factors is row row_of[i] of x
-    sign, over_pivot = one, []
+    row_of = list(index)
+    sign, over_pivot = number_like(a[0][0], 1), []
     for k in range(n):
         pivot, largest = index[k], pivot_size(a[k][k])
         for i in range(k + 1, n):
@@ -41,19 +72,26 @@ def lu_inverse_entries(x: list[list]) -> tuple[list[list], list]:
             a[i][k] = quotient(a[i][k], a[k][k], over_pivot[k])
             for j in range(k + 1, n):
                 a[i][j] = a[i][j] - a[i][k] * a[k][j]
-    y: list[list[Any]] = [[zero] * n for _ in range(n)]
-    for j in range(n):
-        z: list = []
-        for i in range(n):
-            v = select(row_of[i] == index[j], one, zero)
-            for k in range(i):
-                v = v - a[i][k] * z[k]
-            z.append(v)
-        for i in reversed(range(n)):
-            for k in range(i + 1, n):
-                z[i] = z[i] - a[i][k] * y[k][j]
-            y[i][j] = z[i] * over_pivot[i]
-    return y, [sign * a[0][0], *(a[k][k] for k in range(1, n))]
+    return _Factors(a, over_pivot, row_of, sign)
+
+
+def _solution(factors, j):
+    """Column j of the inverse, from L U y = P e_j."""
+    a, over_pivot, row_of, _ = factors
+    n = len(a)
+    one, zero = number_like(a[0][0], 1), number_like(a[0][0], 0)
+    z: list = []
+    for i in range(n):
+        v = select(row_of[i] == j, one, zero)
+        for k in range(i):
+            v = v - a[i][k] * z[k]
+        z.append(v)
+    y: list[Any] = [zero] * n
+    for i in reversed(range(n)):
+        for k in range(i + 1, n):
+            z[i] = z[i] - a[i][k] * y[k]
+        y[i] = z[i] * over_pivot[i]
+    return y
 
 
 def _swap_if(swap, p, q):

@@ -9,12 +9,14 @@ from _matrices import MATRICES, batch_of, exact_inverse
 from jaxinv import _kernels
 from jaxinv._large_lu import Cuts, large_lu_inverse
 from jaxinv._lu import turned_lu_inverse
+from jaxinv._row_lu import row_lu_inverse
 
 # Each kernel at both ends of its sizes, and where its panels do not fit n.
 KERNELS = {
     "reciprocal": (1,),
     "fused LU": (2, 3, 4, 5, 6, 8),
-    "panel LU": (5, 9, 13, 24),
+    "row LU": (3, 4, 5, 8),
+    "panel LU": (7, 9, 13, 24),
     "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
@@ -24,7 +26,7 @@ KERNELS = {
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),
 }
-ONLY_ON_CPU = ("fused LU", "panel LU", "blocked LU", "large LU", "turned LU", "LU in turn")
+ONLY_ON_CPU = ("fused LU", "row LU", "panel LU", "blocked LU", "large LU", "turned LU", "LU in turn")
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 DRAWS = 64  # of each matrix: a whole tile of each kernel
 CUTS = Cuts(4, 9, block_of_L=4, block_of_U=5, piece=20, group=3)  # of "large LU"
@@ -35,9 +37,7 @@ def is_tested(kernel, n, dtype):
     """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
     if kernel == "batched LU":
         return _kernels.LAPACK_BATCH_IS_SERIAL
-    if kernel == "panel LU":
-        return _kernels.PANEL_FROM <= n <= _kernels.PANEL_UP_TO.get(np.dtype(dtype).name, 0)
-    platforms = (("cpu", batch) for batch in (1, 16, 10**6)), (("gpu", 10**6),)
+    platforms = (("cpu", batch) for batch in (1, 16, 1000, 10**6)), (("gpu", 10**6),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     return (
         kernel in ("LU in turn", "turned LU")
@@ -62,6 +62,8 @@ def _inverse(kernel, X):
     of_one = {"large LU": partial(large_lu_inverse, cuts=CUTS), "turned LU": turned_lu_inverse}  # and much larger ones
     if kernel in of_one:
         return jax.lax.map(lambda X: of_one[kernel](X)[0], X)
+    if kernel == "row LU":  # of one device
+        return row_lu_inverse(X, with_factors=False)[0]
     return _kernels.KERNELS[kernel](X, with_factors=False)[0]
 
 

@@ -1,7 +1,7 @@
 """The limits of the tables of kernels on CPU, as measured, and as the tests have them.
 
 Loops over a batch pay from some hundred matrices on. The tests take them from sixteen on, to be done in time; panels,
-which compile for seconds, from `PANELS_FROM` on, and not where a fused loop is to be had. LAPACK is given float64
+which compile for seconds, from `PANELS_FROM` on. LAPACK is given float64
 matrices by halves from n = 25 on.
 """
 
@@ -11,8 +11,6 @@ PANELS_FROM = 160
 LOWERED = (
     (_kernels, "FUSED_FROM_BATCH", 0),
     (_kernels, "FUSED_COMPLEX_FROM_BATCH", 0),
-    (_kernels, "PANEL_BELOW_BATCH", 0),
-    (_kernels, "PANEL_COMPLEX_BELOW_BATCH", 0),
     (_kernels, "PANEL_FROM_BATCH", PANELS_FROM),
     (_kernels, "PANEL_FROM_BATCH_BEYOND", dict.fromkeys(_kernels.PANEL_FROM_BATCH_BEYOND, PANELS_FROM)),
     (_kernels, "BLOCKED_FROM_BATCH", 0),

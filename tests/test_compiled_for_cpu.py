@@ -51,9 +51,28 @@ def test_inverse_and_factors_of_2_x_2_matrices_share_no_loop(dtype):
 def test_loop_has_lanes_for_cores(monkeypatch, batch):
     """Split in parts of unequal length, it would ask in each step whether its part has ended: four times as slow."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    program = compiled(jaxinv.inv, (batch, 4, 4))
+    program = compiled(jaxinv.inv, (batch, 3, 3))
     assert len(re.findall(r"ROOT \S+ = \(f32\[16,4096\]\{1,0\}, .* reduce\(", program)) == 1
     assert " while(" not in program
+
+
+USES_OF_INVERSE = {
+    "alone": lambda Y: Y,
+    "with its transpose": lambda Y: Y + Y.mT,
+    "with a column of it": lambda Y: jnp.concatenate([Y, Y[..., :1]], axis=-1),
+    "rows and columns": lambda Y: (jnp.sum(Y, axis=-1), jnp.sum(Y, axis=-2)),
+}
+
+
+@pytest.mark.parametrize("use", USES_OF_INVERSE)
+@pytest.mark.parametrize("n", [4, 5])
+def test_rows_are_solved_for_once_whatever_uses_them(monkeypatch, n, use):
+    """Without the conditional, the sum of an inverse and its transpose would take thirty times as long."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    program = compiled(lambda X: USES_OF_INVERSE[use](jaxinv.inv(X)), (MATRICES, n, n))
+    assert len(re.findall(r" conditional\(", program)) == 1
+    assert len(re.findall(r" divide\(", program)) == n * (n - 1) // 2 + n  # l_ij and 1 / u_ii
+    assert not re.search(r" copy\(%X", program)
 
 
 @pytest.mark.parametrize(("n", "dtype", "loops"), [(4, "float32", 1), (4, "complex64", 2), (6, "float32", 2)])

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
 from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _lapack, _panel_lu, _products
+from jaxinv._row_lu import row_lu_inverse
 
 EPS = np.finfo(np.float32).eps
 
@@ -73,6 +74,8 @@ ON_ONE_DEVICE = [
     *(("fused LU", 4, batch) for batch in ((511,), (513,), (520,), (5, 2049), (2**12,))),
     *(("fused LU", 4, (_fused.ONE_PASS_BYTES // (4 * 4 * 8) + more,)) for more in (0, 1, 8)),
     *(("fused LU", 5, (size,)) for size in (2**12, 2**13, 3 * 2**12)),
+    *(("row LU", 4, batch) for batch in ((1,), (513,), (5, 2049))),
+    *(("row LU", 5, batch) for batch in ((100,), (3, 33))),
     *(("panel LU", 9, batch) for batch in ((31,), (96,), (97,), (3, 1400), (5001,))),
     *(("panel LU", 10, batch) for batch in ((97,), (3, 1400))),
 ]
@@ -87,6 +90,24 @@ def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     Y, factors = jax.jit(lambda X: _kernels.KERNELS[kernel](X, True))(X)
     np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
     np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
+
+
+@pytest.mark.parametrize("first", [np.nan, np.inf, -0.0, -3.0])
+@pytest.mark.parametrize(("n", "dtype"), [(4, np.float32), (4, np.complex128), (5, np.float64)])
+@pytest.mark.usefixtures("on_cpu")
+def test_rows_of_the_others_do_not_depend_on_the_first_entry(n, dtype, first):
+    """From which a zero comes that takes part in all."""
+    X = (np.random.default_rng(0).standard_normal((20, n, n)) + 3 * np.eye(n)).astype(dtype)
+    inverse = jax.jit(lambda X: row_lu_inverse(X, True))
+    before = inverse(X)
+    X[0, 0, 0] = first
+    after = inverse(X)
+    for out, others in zip(after, before, strict=True):
+        np.testing.assert_array_equal(out[1:], others[1:])
+    if np.isfinite(first):
+        np.testing.assert_allclose(after[0][0], np.linalg.inv(X[0]), rtol=0, atol=1e4 * np.finfo(dtype).eps)
+    if np.isnan(first):
+        assert np.isnan(after[0][0]).any()
 
 
 @pytest.mark.parametrize("batch", [_panel_lu.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
@@ -149,23 +170,22 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     last = {"float32": 29, "float64": 20} if _kernels.LAPACK_BATCH_IS_SERIAL else {"float32": 39, "float64": 28}
     sizes = lambda dtype: (1, 2, 6, 7, 8, 9, last.get(dtype, 24), last.get(dtype, 24) + 1, 128, 129, 256, 257)
     kernels = lambda dtype: [name(n, 10**5, dtype) for n in sizes(dtype)]
-    fused, panel, blocked = "fused LU", "panel LU", "blocked LU"
+    fused, panel, blocked, row = "fused LU", "panel LU", "blocked LU", "row LU"
     assert kernels("float32") == ["reciprocal", *[fused] * 4, *[panel] * 2, *[blocked] * 4, lapack]
     middle = blocked if _kernels.LAPACK_BATCH_IS_SERIAL else lapack
-    assert kernels("float64") == ["reciprocal", *[fused] * 4, *[panel] * 2, *[blocked] * 2, *[middle] * 2, lapack]
+    assert kernels("float64") == ["reciprocal", fused, *[row] * 3, *[panel] * 2, *[blocked] * 2, *[middle] * 2, lapack]
     assert kernels("complex64") == ["reciprocal", *[fused] * 2, *[panel] * 4, *[lapack] * 5]
-    assert kernels("complex128") == ["reciprocal", *[fused] * 2, *[lapack] * 9]
-    from_batch = 160 if _kernels.LAPACK_BATCH_IS_SERIAL else 80
-    assert [name(4, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
+    assert kernels("complex128") == ["reciprocal", fused, row, *[lapack] * 9]
+    from_batch = 90 if _kernels.LAPACK_BATCH_IS_SERIAL else 45
+    assert [name(3, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
+    assert [name(4, batch, "float32") for batch in (79, 100, 10**6)] == [lapack, row, row]
+    assert [name(8, batch, "float32") for batch in (100, 4999, 5000)] == [row, row, fused]
+    assert [name(3, batch, "complex64") for batch in (100, 4999, 5000)] == [row, row, fused]
     assert [name(10, batch, "float32") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
     assert [name(10, batch, "complex64") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
     assert [name(16, batch, "complex64") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
-    assert [name(8, batch, "float32") for batch in (299, 300, 1023, 1024)] == [lapack, panel, panel, fused]
-    assert [name(5, batch, "complex64") for batch in (300, 999, 1000)] == [panel, panel, fused]
     from_batch = 26 if _kernels.LAPACK_BATCH_IS_SERIAL else 4
     assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
-    from_batch = 256 if _kernels.LAPACK_BATCH_IS_SERIAL else 128
-    assert [name(4, batch, "complex64") for batch in (from_batch - 1, from_batch)] == [lapack, fused]
 
 
 def test_the_table_for_accelerators():

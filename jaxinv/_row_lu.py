@@ -1,0 +1,81 @@
+"""The inverses of small matrices, one after another, as elementwise operations on arrays of the shape of X.
+
+The entry Y_ij is picked from row i of Y, and that row is the solution y of X^T y = e_i, see `lu_inverse_row`. XLA:CPU
+makes one loop of this. It factorises each matrix once, since in that nothing depends on i or j, and LLVM solves for all
+rows at once, as the entries of a vector. Only X is read and Y written. The loop of `_fused` is faster for many
+matrices, but writes vectors besides, and in each call XLA allots a buffer to each of its operations.
+
+Where the rows fill a vector the factorisation is faster as vector code, the same in each entry, since scalar selects
+are branches. A zero of which the compilers know nothing keeps them from taking it out of the loop over rows.
+
+XLA would fuse the loop into what uses Y, and compute a whole inverse for each use of an entry. It fuses nothing through
+a conditional, and does not know that this one takes its first branch, for the same zero.
+"""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxinv._scalars import Pair, number_like, numbers, parts, select
+from jaxinv._unrolled_lu import lu_determinant_factors, lu_inverse_row
+
+VECTOR_OF_ROWS = 4
+
+
+def row_lu_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
+    """The inverse of each matrix, and if asked for n factors of its determinant, shape (..., n)."""
+    shape = X.shape
+    X = X.reshape(-1, *shape[-2:])
+    zero = _unknown_zero(X)
+
+    def run(X, zero):
+        Y = _inverse(X, zero)
+        return (Y, _factors(lax.optimization_barrier(X))) if with_factors else (Y,)  # else they share divisions
+
+    def never(X, zero):
+        nan = jnp.full_like(X, jnp.nan)  # for X itself XLA would copy X first
+        return (nan, nan[..., 0])[: 1 + with_factors]
+
+    Y, *factors = lax.cond(zero == 0, run, never, X, zero)
+    return Y.reshape(shape), *(f.reshape(shape[:-1]) for f in factors)
+
+
+def _inverse(X, zero):
+    n = X.shape[-1]
+    i, j = (lax.broadcasted_iota(jnp.int32, X.shape, X.ndim - axis) for axis in (2, 1))
+    x = _entries(X, X.shape)
+    if n == VECTOR_OF_ROWS:
+        x[0][0] = x[0][0] + _same_for_all(zero * i.astype(zero.dtype), x[0][0])
+    return _picked(lu_inverse_row(x, i), j)
+
+
+def _factors(X):
+    shape = X.shape[:-1]
+    return _picked(lu_determinant_factors(_entries(X, shape)), lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1))
+
+
+def _entries(X, shape):
+    """The entries of each matrix, as arrays of this shape or pairs of them."""
+    n = X.shape[-1]
+    axes = range(X.ndim - 2)
+    entries = [lax.broadcast_in_dim(X[..., i, j], shape, axes) for i in range(n) for j in range(n)]
+    entries = numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
+    return [entries[i * n : (i + 1) * n] for i in range(n)]
+
+
+def _picked(vectors, j):
+    out = vectors[-1]
+    for k, v in enumerate(vectors[:-1]):
+        out = select(j == k, v, out)
+    out = parts([out])
+    return lax.complex(*out) if len(out) == 2 else out[0]
+
+
+def _same_for_all(z, like):
+    return Pair(z, number_like(z, 0)) if isinstance(like, Pair) else z
+
+
+def _unknown_zero(X):
+    """A zero with the sign of the first entry."""
+    x = jnp.real(X.reshape(-1)[0])
+    sign = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32) & jnp.iinfo(jnp.int32).min
+    return lax.bitcast_convert_type(sign, jnp.float32).astype(x.dtype)
