@@ -41,16 +41,16 @@ UNROLLED_COMPLEX_UP_TO = 6
 # third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, on that EPYC at 75 of 3,
 # 200 of 4, complex64 at 130 of 3; matrix by matrix it is half as fast.
 FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL else (5, 8)  # n^2
-# In rows there are none. On that EPYC, 2026-11-27, JAX 0.12.0.1, fused or by panels against in rows: 300 of n = 4 0.95
-# and 0.41 us, 1000 of n = 4 0.55 and 0.21, of n = 6 1.0 and 0.5, of n = 8 1.2 and 0.7, float64 3.1 and 0.85, complex64
-# of n = 6 3 to 5 and 1.8; 4000 of n = 6 0.48 and 0.30, of n = 8 1.7 and 0.8; 100 are even with LAPACK, or take half as
-# long. More are faster fused, float32 from 8000 of n = 5 and 6 on, complex64 from 5000. JAX 0.10.2 alike.
+# In rows there are none. On that EPYC, 2026-11-27, JAX 0.12.0.1, in rows, fused and LAPACK: 100 of n = 4 0.94, 1.4 and
+# 1.1 us, 300 0.43, 0.78 and 0.91, 1000 0.15, 0.26 and 0.70; 1000 of n = 6 0.42, 0.57 and 1.5, 4000 0.24, 0.20 and 1.5;
+# 1000 of n = 8 0.70, 1.65 and 1.7, 8000 0.33, 0.49 and 1.7; float64 1000 of n = 8 0.76, 2.2 and 2.9; complex64 1000 of
+# n = 3 0.29, 0.31 and 1.1, of n = 6 0.95, 2.7 and 2.9, 8000 0.47, 0.54 and 2.2. Real ones of n = 3 are even.
 ROW_FROM, ROW_COMPLEX_FROM = 4, 3
-ROW_FROM_BATCH, ROW_BELOW_BATCH = 100, 5000
-# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector and vectors take new pages:
-# float32 262144 of n = 4 88 and 67 ns, with the gradient 113 and 89; float64 131072 of n = 4 316 and 173, 40000 of n =
-# 6 420 and 360, 65536 of n = 8 1720 and 1220; complex128 20000 of n = 5 613 and 539, of n = 6 1360 and 890, but 40000
-# of n = 3 96 and 230. All on a slow day of that machine; not measured with AVX-512.
+ROW_FROM_BATCH = 100
+ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = 16, 64  # n^3
+# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: float32 262144 of n = 4 25 and
+# 42 ns, with the gradient even; float64 131072 of n = 4 63 and 72, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of
+# n = 8 630 and 745; complex128 40000 of n = 4 101 and 136, 20000 of n = 6 470 and 800. Not measured with AVX-512.
 ROW_ANY_FROM_TO = {"float32": (4, 4), "float64": (4, 8), "complex128": (4, 6)}
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
@@ -128,7 +128,8 @@ def kernel_name(
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
         least, most = ROW_ANY_FROM_TO.get(name, (1, 0))
-        if batch >= ROW_FROM_BATCH and (batch < ROW_BELOW_BATCH or least <= n <= most):
+        below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
+        if batch >= ROW_FROM_BATCH and (batch < below or least <= n <= most):
             return "row LU"
     elif is_known and n <= PANEL_UP_TO.get(name, 0):
         least = PANEL_FROM_BATCH if n <= PANEL_BEYOND else PANEL_FROM_BATCH_BEYOND[name]

@@ -179,8 +179,8 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     from_batch = 90 if _kernels.LAPACK_BATCH_IS_SERIAL else 45
     assert [name(3, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(4, batch, "float32") for batch in (79, 100, 10**6)] == [lapack, row, row]
-    assert [name(8, batch, "float32") for batch in (100, 4999, 5000)] == [row, row, fused]
-    assert [name(3, batch, "complex64") for batch in (100, 4999, 5000)] == [row, row, fused]
+    assert [name(8, batch, "float32") for batch in (100, 8191, 8192)] == [row, row, fused]
+    assert [name(3, batch, "complex64") for batch in (100, 1727, 1728)] == [row, row, fused]
     assert [name(10, batch, "float32") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
     assert [name(10, batch, "complex64") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
     assert [name(16, batch, "complex64") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
