@@ -14,7 +14,7 @@ from jaxinv._row_lu import row_lu_inverse
 # Each kernel at both ends of its sizes, and where its panels do not fit n.
 KERNELS = {
     "reciprocal": (1,),
-    "fused LU": (2, 3, 4, 5, 6, 8),
+    "fused LU": (2, 3, 4, 6, 8),
     "row LU": (3, 4, 5, 8),
     "panel LU": (7, 9, 13, 24),
     "blocked LU": (19, 33),
