@@ -18,12 +18,15 @@ def name_of(case):
     return f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}"
 
 
+def is_long(kernel, n, dtype):
+    """The larger sizes in other types than single precision compile and compute for minutes; the fused loop is given
+    double precision of more than n = 3 only where there are several devices or the batch is symbolic.
+    """
+    return (n > 13 and dtype != np.float32) or (kernel == "fused LU" and n > 3 and np.finfo(dtype).bits == 64)
+
+
 def params(cases):
-    """The larger sizes in other types than single precision compile and compute for minutes."""
-    return [
-        pytest.param(case, id=name_of(case), marks=[pytest.mark.long] if case[1] > 13 and case[2] != np.float32 else [])
-        for case in cases
-    ]
+    return [pytest.param(case, id=name_of(case), marks=[pytest.mark.long] if is_long(*case) else []) for case in cases]
 
 
 @pytest.fixture(scope="module", params=params(CASES))
