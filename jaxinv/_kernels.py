@@ -44,10 +44,11 @@ FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL 
 # In rows there are none. On that EPYC, 2026-11-27, JAX 0.12.0.1, in rows, fused and LAPACK: 100 of n = 4 0.94, 1.4 and
 # 1.1 us, 300 0.43, 0.78 and 0.91, 1000 0.15, 0.26 and 0.70; 1000 of n = 6 0.42, 0.57 and 1.5, 4000 0.24, 0.20 and 1.5;
 # 1000 of n = 8 0.70, 1.65 and 1.7, 8000 0.33, 0.49 and 1.7; float64 1000 of n = 8 0.76, 2.2 and 2.9; complex64 1000 of
-# n = 3 0.29, 0.31 and 1.1, of n = 6 0.95, 2.7 and 2.9, 8000 0.47, 0.54 and 2.2. Real ones of n = 3 are even.
+# n = 3 0.29, 0.31 and 1.1, of n = 6 0.95, 2.7 and 2.9, 8000 0.47, 0.54 and 2.2. Real ones of n = 3 are even. On JAX
+# 0.10.2 the fused loop costs less a call: 1000 of n = 6 0.39 and 0.42, of n = 8 0.41 and 0.80, 4000 0.51 and 0.38.
 ROW_FROM, ROW_COMPLEX_FROM = 4, 3
 ROW_FROM_BATCH = 100
-ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = 16, 64  # n^3
+ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL else (6, 16)  # n^3
 # Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: float32 262144 of n = 4 25 and
 # 42 ns, with the gradient even; float64 131072 of n = 4 63 and 72, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of
 # n = 8 630 and 745; complex128 40000 of n = 4 101 and 136, 20000 of n = 6 470 and 800. Not measured with AVX-512.
@@ -131,9 +132,9 @@ def kernel_name(
         below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
         if batch >= ROW_FROM_BATCH and (batch < below or least <= n <= most):
             return "row LU"
-    elif is_known and n <= PANEL_UP_TO.get(name, 0):
+    elif is_known and not is_unrolled and n <= PANEL_UP_TO.get(name, 0):
         least = PANEL_FROM_BATCH if n <= PANEL_BEYOND else PANEL_FROM_BATCH_BEYOND[name]
-        if batch >= least and not is_unrolled:
+        if batch >= least:
             return "panel LU"
     fewest = (FUSED_COMPLEX_FROM_BATCH if is_complex else FUSED_FROM_BATCH) * n**2
     if is_unrolled and not at_most(batch, max(FEWEST_FUSED, fewest) - 1):
@@ -211,15 +212,12 @@ def _batched(X, with_factors):
     return lu_inverse(X)[: 1 + with_factors]
 
 
-def _row(X, with_factors):
-    if device_count() > 1:  # over which X may be spread: its first entry is on one of them
-        return _unrolled(map_matrices, X, with_factors)
-    return row_lu_inverse(X, with_factors)
+def _on_one_device(kernel, otherwise, X, with_factors):
+    """`kernel`, unless X may be spread over devices, where it would communicate."""
+    return (kernel if device_count() == 1 else otherwise)(X, with_factors)
 
 
 def _turned(X, with_factors):
-    if device_count() > 1:  # over which X may be spread: to turn it would be communication
-        return _batched(X, with_factors)
     return turned_lu_inverse(X)[: 1 + with_factors]
 
 
@@ -233,12 +231,6 @@ def _blocked(X, with_factors):
     return blocked_lu_inverse(fused_triangles, X, with_factors)
 
 
-def _large(X, with_factors):
-    if device_count() > 1:  # over which X may be spread: its loops would communicate in each step
-        return _batched(X, with_factors)
-    return large_lu_inverse(X, with_factors)
-
-
 def _inverse_entries(*entries):
     """The entries of the inverse, row by row, and then the factors of the determinant."""
     n = math.isqrt(len(entries))
@@ -246,15 +238,16 @@ def _inverse_entries(*entries):
     return tuple(y for row in [*Y, factors] for y in row)
 
 
+_fused = partial(_unrolled, map_matrices)
 KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
-    "fused LU": partial(_unrolled, map_matrices),
-    "row LU": _row,
+    "fused LU": _fused,
+    "row LU": partial(_on_one_device, row_lu_inverse, _fused),
     "panel LU": panel_lu_inverse,
     "blocked LU": _blocked,
-    "large LU": _large,
+    "large LU": partial(_on_one_device, large_lu_inverse, _batched),
     "batched LU": _batched,
-    "turned LU": _turned,
+    "turned LU": partial(_on_one_device, _turned, _batched),
     "LU and product": partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul),
     "LU and blocks": partial(lu_blocks_inverse, elementwise_triangles, BLOCK_ON_GPU),
     "LU in turn": _in_turn,

@@ -15,7 +15,8 @@ a conditional, and does not know that this one takes its first branch, for the s
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxinv._scalars import Pair, number_like, numbers, parts, select
+from jaxinv._scalars import Pair, number_like, parts, select
+from jaxinv._two_by_two import scattered
 from jaxinv._unrolled_lu import lu_determinant_factors, lu_inverse_row
 
 VECTOR_OF_ROWS = 4
@@ -42,7 +43,7 @@ def row_lu_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
 def _inverse(X, zero):
     n = X.shape[-1]
     i, j = (lax.broadcasted_iota(jnp.int32, X.shape, X.ndim - axis) for axis in (2, 1))
-    x = _entries(X, X.shape)
+    x = _rows(X, X.shape)
     if n == VECTOR_OF_ROWS:
         x[0][0] = x[0][0] + _same_for_all(zero * i.astype(zero.dtype), x[0][0])
     return _picked(lu_inverse_row(x, i), j)
@@ -50,15 +51,11 @@ def _inverse(X, zero):
 
 def _factors(X):
     shape = X.shape[:-1]
-    return _picked(lu_determinant_factors(_entries(X, shape)), lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1))
+    return _picked(lu_determinant_factors(_rows(X, shape)), lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1))
 
 
-def _entries(X, shape):
-    """The entries of each matrix, as arrays of this shape or pairs of them."""
-    n = X.shape[-1]
-    axes = range(X.ndim - 2)
-    entries = [lax.broadcast_in_dim(X[..., i, j], shape, axes) for i in range(n) for j in range(n)]
-    entries = numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
+def _rows(X, shape):
+    n, entries = X.shape[-1], scattered(X, shape)
     return [entries[i * n : (i + 1) * n] for i in range(n)]
 
 

@@ -30,14 +30,15 @@ def map_in_place(
     return tuple(out)
 
 
-def scattered(X: Array) -> list:
-    """The entries of 2 x 2 matrices, row by row, each as an array of the shape of X or a pair of them."""
-    entries = [jnp.broadcast_to(X[..., i, j][..., None, None], X.shape) for i in range(2) for j in range(2)]
+def scattered(X: Array, shape: Sequence[int] | None = None) -> list:
+    """The entries of square matrices, row by row, each as an array of `shape`, by default that of X, or a pair."""
+    n, axes = X.shape[-1], range(X.ndim - 2)
+    entries = [lax.broadcast_in_dim(X[..., i, j], shape or X.shape, axes) for i in range(n) for j in range(n)]
     return numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
 
 
 def gathered(entries: Sequence) -> Array:
-    """The inverse of `scattered`.
+    """The inverse of `scattered`, for 2 x 2 matrices.
 
     LLVM unrolls the loops over rows and columns before it vectorises the one over the batch if each row is asked for,
     the last one too. The division, by what LLVM knows to be one, ends the loop: XLA computes no division for each use.

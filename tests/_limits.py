@@ -1,8 +1,7 @@
 """The limits of the tables of kernels on CPU, as measured, and as the tests have them.
 
 Loops over a batch pay from some hundred matrices on. The tests take them from sixteen on, to be done in time; panels,
-which compile for seconds, from `PANELS_FROM` on. LAPACK is given float64
-matrices by halves from n = 25 on.
+which compile for seconds, from `PANELS_FROM` on. LAPACK is given float64 matrices by halves from n = 25 on.
 """
 
 from jaxinv import _kernels, _lapack, _structured_kernels

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxinv
-from jaxinv import _blocked_lu, _lapack, _panel_lu, _products
+from jaxinv import _blocked_lu, _kernels, _lapack, _panel_lu, _products
 
 MATRICES = 4096
 
@@ -69,7 +69,8 @@ USES_OF_INVERSE = {
 def test_rows_are_solved_for_once_whatever_uses_them(monkeypatch, n, use):
     """Without the conditional, the sum of an inverse and its transpose would take thirty times as long."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    program = compiled(lambda X: USES_OF_INVERSE[use](jaxinv.inv(X)), (MATRICES, n, n))
+    batch = _kernels.ROW_BELOW_BATCH * n**3 - 1
+    program = compiled(lambda X: USES_OF_INVERSE[use](jaxinv.inv(X)), (batch, n, n))
     assert len(re.findall(r" conditional\(", program)) == 1
     assert len(re.findall(r" divide\(", program)) == n * (n - 1) // 2 + n  # l_ij and 1 / u_ii
     assert not re.search(r" copy\(%X", program)
