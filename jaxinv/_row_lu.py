@@ -29,8 +29,7 @@ def row_lu_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
     zero = _unknown_zero(X)
 
     def run(X, zero):
-        Y = _inverse(X, zero)
-        return (Y, _factors(lax.optimization_barrier(X))) if with_factors else (Y,)  # else they share divisions
+        return (_inverse(X, zero), _factors(X)) if with_factors else (_inverse(X, zero),)
 
     def never(X, zero):
         nan = jnp.full_like(X, jnp.nan)  # for X itself XLA would copy X first

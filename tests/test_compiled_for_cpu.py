@@ -76,6 +76,21 @@ def test_rows_are_solved_for_once_whatever_uses_them(monkeypatch, n, use):
     assert not re.search(r" copy\(%X", program)
 
 
+@pytest.mark.parametrize(("n", "is_of_each_row"), [(4, True), (8, False)])
+def test_factorisation_is_one_of_all_rows_but_where_they_fill_a_vector(monkeypatch, n, is_of_each_row):
+    """There the compilers are not to know that it is the same for all rows, and take it out of their loop."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    program = compiled(jaxinv.inv, (200, n, n))
+    (loop,) = (body for body in re.findall(r"^%\S+ \(.*?^}", program, re.M | re.S) if " divide(" in body)
+    operands_of = {name: re.findall(r"%[\w.-]+", rest) for name, rest in re.findall(r"(%[\w.-]+) = (.*)", loop)}
+    of_rows = set(re.findall(r"(%\S+) = f32\S+ convert\(%iota", loop))  # times a zero, in the first entry
+    while grown := {name for name, operands in operands_of.items() if of_rows & {*operands}} - of_rows:
+        of_rows |= grown
+    divisions = set(re.findall(r"(%\S+) = \S+ divide\(", loop))
+    assert len(divisions) == n * (n - 1) // 2 + n
+    assert divisions & of_rows == (divisions if is_of_each_row else set())
+
+
 @pytest.mark.parametrize(("n", "dtype", "loops"), [(4, "float32", 1), (4, "complex64", 2), (6, "float32", 2)])
 def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
     """The first is stored by the loop that computes it, without a copy."""

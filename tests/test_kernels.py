@@ -183,6 +183,7 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert kernels("complex128") == ["reciprocal", fused, row, *[lapack] * 9]
     from_batch = 90 if _kernels.LAPACK_BATCH_IS_SERIAL else 45
     assert [name(3, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
+    assert [name(n, 400, dtype) for n in (3, 4) for dtype in ("float64", "complex64")] == [fused, row, row, row]
     assert [name(4, batch, "float32") for batch in (79, 100, 10**6)] == [lapack, row, row]
     below = 8192 if _kernels.LAPACK_BATCH_IS_SERIAL else 3072
     assert [name(8, batch, "float32") for batch in (100, below - 1, below)] == [row, row, fused]
