@@ -30,16 +30,21 @@ from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
 # Measured on an Intel Xeon of the fourth generation (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
-# A batch of so many bytes goes through at once: n = 4 15 against 24 ns in chunks, n = 6 45 against 57, n = 8 even. Its
-# vectors and its result stay at 32 MiB together, beyond which the allocator gives memory back after each call, and its
-# pages are new in the next: n = 4 64 ns, and 36 in chunks.
-ONE_PASS_BYTES = 2**24
-CHUNK_BYTES = 2**22  # n = 4 49 ns with 0.5 MiB, 45 with 1, 43 with 4, 41 with 8; n = 8 238, 279, 232, 275
-# On AMD EPYC 9004 more vectors than these that lie a multiple of `PAGE` bytes apart share the same sets of the cache (n
-# = 8: 105 ns, or 210): such a batch, unless it is small, goes through in chunks of another length.
+# A batch of so many bytes goes through at once: n = 4 15 against 24 ns in chunks, n = 6 45 against 57. Its vectors and
+# its result stay well below 32 MiB together, beyond which the allocator gives memory back after each call, and the next
+# gets new pages: on AMD EPYC of the third generation (AVX2), 2026-11-27, 9 MiB of n = 3 12 against 15 ns, but 14 MiB
+# in float64 41 against 29, 16 MiB of n = 8 320 against 240.
+ONE_PASS_BYTES = 12 * 2**20
+# On that EPYC 0.5, 1, 2 and 4 MiB: n = 5 53, 61, 62, 70 ns, n = 6 102, 99, 106, 113, n = 8 223, 217, 219, 254.
+CHUNK_BYTES = 2**20
+# More vectors than these that lie a multiple of `PAGE` bytes apart share the same sets of the cache (n = 8: 105 ns, or
+# 210): such a batch, unless it is small, goes through in chunks.
 VECTORS_OF_PAGE = 16
 PAGE = 4096  # bytes in one way of a 32 or 48 KiB L1 cache
 CHUNKED_FROM = 4096  # matrices
+# The vectors of a chunk hold an odd multiple of this: they lie in eight places of a page or more, and lanes are whole
+# vectors of 256 bits, without which LLVM compiles the loop once more for single matrices.
+MATRICES_OF_CHUNK = 128
 # Lanes, which are split over cores, at most and at least; few, since LLVM leaves the end of each one scalar. A batch
 # that has none is filled up, which costs two copies: n = 4 45 ns without, 23 with them, 14 where there are lanes.
 LANES_OF_LOOP, FEWEST_LANES = 16, 8
@@ -109,15 +114,12 @@ def _fits_one_pass(batch, entries, itemsize):
 
 
 def fused_step(batch: Sequence[int], entries: int, itemsize: int) -> int:
-    """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike, in whole lanes of the loop."""
-    _, _, length = lanes(batch, most_lanes())
-    total = math.prod(batch)
-    chunks = max(-(-total * entries * itemsize // CHUNK_BYTES), 2)
-    step = -(-length // chunks)
-    step += -step % LANES_OF_LOOP
-    if total // length * step * itemsize % PAGE == 0:
-        step += LANES_OF_LOOP
-    return min(step, length)
+    """Matrices of a lane in a chunk: as few chunks as `CHUNK_BYTES` allows, alike, see `MATRICES_OF_CHUNK`."""
+    _, count, length = lanes(batch, most_lanes())
+    chunks = max(-(-math.prod(batch) * entries * itemsize // CHUNK_BYTES), 2)
+    unit = max(MATRICES_OF_CHUNK // count, FEWEST_LANES)
+    units = -(-length // (chunks * unit))
+    return min((units + 1 - units % 2) * unit, length)
 
 
 def _with_lanes(X):

@@ -18,11 +18,17 @@ def name_of(case):
     return f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}"
 
 
+ALSO_LONG = (("panel LU", 13), ("LU and product", 32), ("LU and blocks", 40))
+
+
 def is_long(kernel, n, dtype):
     """The larger sizes in other types than single precision compile and compute for minutes; the fused loop is given
     double precision of more than n = 3 only where there are several devices or the batch is symbolic.
     """
-    return (n > 13 and dtype != np.float32) or (kernel == "fused LU" and n > 3 and np.finfo(dtype).bits == 64)
+    of_single, is_complex = np.dtype(dtype) == np.float32, np.dtype(dtype).kind == "c"
+    if (kernel, n) in ALSO_LONG or (n > 9 and not of_single) or (n > 7 and is_complex and "panel" in kernel):
+        return True
+    return kernel == "fused LU" and ((n > 3 and np.finfo(dtype).bits == 64) or (n > 5 and is_complex))
 
 
 def params(cases):

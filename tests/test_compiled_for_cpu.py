@@ -98,7 +98,7 @@ def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
 
-@pytest.mark.parametrize("batch", [MATRICES, MATRICES - 5])
+@pytest.mark.parametrize("batch", [MATRICES, pytest.param(MATRICES - 5, marks=pytest.mark.long)])
 def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
     """In whole tiles; no panel is copied, no row gathered."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)

@@ -77,6 +77,11 @@ PROGRAMS = {
     """,
 }
 
+IN_BRIEF = (
+    *("100 gradients of 50000 6x6", "gradients of 1000 64x64", "hessian-vector products of 200 128x128"),
+    "two independent inverses of 100 32x32",
+)
+
 PRELUDE = """
 import jax
 import jax.numpy as jnp
@@ -91,7 +96,9 @@ def example(batch, n):
 
 
 @pytest.mark.timeout(LIMIT + 30)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program", [pytest.param(name, marks=[] if name in IN_BRIEF else [pytest.mark.long]) for name in PROGRAMS]
+)
 def test_program_comes_back(program):
     devices = 8 if "eight devices" in program else 1
     lines = [line.removeprefix(" " * 8) for line in PROGRAMS[program].splitlines()]

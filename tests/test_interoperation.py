@@ -23,6 +23,7 @@ import optax
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import log_density
 
+pytestmark = pytest.mark.long
 n = 4
 
 

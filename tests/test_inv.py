@@ -18,7 +18,7 @@ def random(n, batch, dtype):
     return matrices(n, batch, dtype=np.complex128 if "complex" in dtype else np.float64).astype(jnp.dtype(dtype))
 
 
-@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("n", [pytest.param(n, marks=[pytest.mark.long] if n > 33 else []) for n in SIZES])
 def test_inverse_of_every_size(n):
     X = random(n, (17,), "float32")
     for a in (X, X[0]):

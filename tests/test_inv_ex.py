@@ -16,7 +16,10 @@ pytestmark = pytest.mark.usefixtures("little_optimised")
 
 # n and a batch for each kernel: reciprocal, fused LU, panel LU, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 8: 17, 9: 400, 25: 5}
-sizes = pytest.mark.parametrize("n", BATCHES)
+# n = 8 compiles for seconds, n = 9 goes through panels, as 25 through blocks.
+sizes = pytest.mark.parametrize(
+    "n", [pytest.param(n, marks=[pytest.mark.long] if n in (8, 9) else []) for n in BATCHES]
+)
 
 
 def inverse(X):
@@ -44,7 +47,11 @@ def test_singular_ones_are_zero_and_the_others_have_the_bits_of_inv(n):
     assert (rcond[~bad] > 0).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128", "bfloat16", "float16", "int32"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "complex128", "bfloat16", "int32"]
+    + [pytest.param(dtype, marks=pytest.mark.long) for dtype in ("float64", "complex64", "float16")],
+)
 @pytest.mark.parametrize("n", [0, 1, 3, 25])
 def test_shapes_dtypes_and_condition_number(n, dtype):
     X = matrices(n, (3, 2), dtype=np.complex128 if "complex" in dtype else np.float64).astype(jnp.dtype(dtype))
@@ -125,7 +132,7 @@ def test_diagnostics_have_no_gradient():
 
 
 @pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("n", [3, 9])
+@pytest.mark.parametrize("n", [3, pytest.param(9, marks=pytest.mark.long)])
 def test_sharded_batch_equals_the_whole_one(mode, n):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,), devices=jax.devices("cpu"))
     X = np.tile(with_singular_ones(n)[0], (8, 1, 1))

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.usefixtures("little_optimised")
 # n and a batch for each kernel: reciprocal, fused LU as it lies and of vectors, panel LU, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 5: 750, 8: 17, 9: 648, 25: 5}
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]
+IN_BRIEF = ("float32", "complex64")  # n = 8 and 9 compile for seconds in each
 
 
 def random(n, batch, dtype):
@@ -38,8 +39,14 @@ def builtin(X):
     return (jnp.linalg.inv(X), *jnp.linalg.slogdet(X))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [0, *BATCHES])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [
+        pytest.param(n, dtype, marks=[pytest.mark.long] if n in (8, 9) and dtype not in IN_BRIEF else [])
+        for n in (0, *BATCHES)
+        for dtype in DTYPES
+    ],
+)
 def test_values_equal_numpys(n, dtype):
     X = random(n, (BATCHES.get(n, 3),), dtype)
     Y, sign, logabsdet = jaxinv.inv_logdet(X)
@@ -96,7 +103,9 @@ def test_determinant_that_over_or_underflows(n, scale):
 
 
 @pytest.mark.parametrize(
-    ("derivative", "n"), [(derivative, 3) for derivative in DERIVATIVES] + [(derivative, 20) for derivative in SHORT]
+    ("derivative", "n"),
+    [pytest.param(name, 3, marks=[] if name in (*SHORT, "hessian") else [pytest.mark.long]) for name in DERIVATIVES]
+    + [(name, 20) for name in SHORT],
 )
 def test_derivative_equals_that_of_the_builtins(derivative, n):
     X = jnp.asarray(example(n)[0])
@@ -106,7 +115,7 @@ def test_derivative_equals_that_of_the_builtins(derivative, n):
     assert_trees_close(ours, theirs, TOLERANCE)
 
 
-@pytest.mark.parametrize("n", [3, 20])
+@pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("derivative", ["grad", "jvp", "hessian-vector"])
 def test_complex_derivative_equals_that_of_the_builtins(derivative, n):
     X, V = (jnp.asarray(matrices(n, dtype=np.complex128, cond=4, seed=seed)) for seed in (0, 1))
@@ -153,7 +162,7 @@ def test_context_gives_what_each_matrix_alone_gives(context, n):
 
 
 @pytest.mark.parametrize("mode", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("n", [3, 9])
+@pytest.mark.parametrize("n", [3, pytest.param(9, marks=pytest.mark.long)])
 def test_sharded_batch_stays_sharded(mode, n):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(mode,), devices=jax.devices("cpu"))
     X = random(n, (8 * BATCHES[n] // n * n,), "float64")
@@ -176,7 +185,7 @@ def test_sharded_batch_stays_sharded(mode, n):
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.parametrize("n", [3, 9])
+@pytest.mark.parametrize("n", [3, pytest.param(9, marks=pytest.mark.long)])
 def test_shard_map(n, check_vma):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
     X = random(n, (8 * 400,), "float64")

@@ -46,9 +46,9 @@ LAYOUTS = {
 @pytest.mark.parametrize(
     ("assume_a", "layout"),
     [
-        *(("gen", layout) for layout in ("columns", "rows", "both")),
-        *(pytest.param("gen", layout, marks=pytest.mark.long) for layout in ("columns over both", "one of two axes")),
-        *(("pos", layout) for layout in ("columns", "both")),
+        ("gen", "both"),
+        *(pytest.param("gen", layout, marks=pytest.mark.long) for layout in LAYOUTS if layout != "both"),
+        *(pytest.param("pos", layout, marks=pytest.mark.long) for layout in ("columns", "both")),
     ],
 )
 def test_value_and_derivatives_equal_the_formula(assume_a, layout):
@@ -86,7 +86,7 @@ def test_vmap_equals_numpy():
     assert_trees_close(np.asarray(jax.vmap(f)(X)), np.linalg.inv(X), TOLERANCE)
 
 
-@pytest.mark.parametrize("spec", [P(None, "x"), P("x", None)], ids=str)
+@pytest.mark.parametrize("spec", [pytest.param(P(None, "x"), marks=pytest.mark.long), P("x", None)], ids=str)
 def test_explicit_mode_keeps_the_type(spec):
     mesh = mesh_of((8,), ("x",), AxisType.Explicit)
     X = matrices(16, cond=4)
@@ -119,7 +119,7 @@ def test_inside_a_partly_manual_shard_map_equals_numpy():
     assert_trees_close(np.asarray(gradient), -T @ (2 * Y) @ T, TOLERANCE)
 
 
-@pytest.mark.parametrize("n", [1, 7, 30])
+@pytest.mark.parametrize("n", [7, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 30))])
 def test_size_that_is_no_multiple_of_the_mesh_equals_numpy(n):
     mesh = mesh_of((8,), ("x",))
     for assume_a in ("gen", "pos"):
@@ -129,7 +129,11 @@ def test_size_that_is_no_multiple_of_the_mesh_equals_numpy(n):
         assert_trees_close(np.asarray(Y), np.linalg.inv(X), TOLERANCE)
 
 
-@pytest.mark.parametrize("dtype", [np.complex128, np.float32, jnp.bfloat16, np.int32], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [np.complex128, jnp.bfloat16, *(pytest.param(dtype, marks=pytest.mark.long) for dtype in (np.float32, np.int32))],
+    ids=str,
+)
 def test_dtype_is_that_of_inv(dtype):
     mesh = mesh_of((4,), ("x",))
     X = np.round(matrices(8, cond=2, dtype=np.complex128 if dtype == np.complex128 else np.float64) * 50)
@@ -163,7 +167,7 @@ BY_CHANCE = ["random", "uniform", "one small singular value", "upper", "lower"]
 
 @pytest.mark.parametrize(
     ("n", "names", "draws"),
-    [(104, STEADY, 1), (104, BY_CHANCE, 40), (496, STEADY[::2], 1)],
+    [(104, STEADY, 1), (104, BY_CHANCE, 40), pytest.param(496, STEADY[::2], 1, marks=pytest.mark.long)],
     ids=["104", "by chance", "496"],
 )
 def test_error_within_twice_that_of_one_device(n, names, draws):
@@ -201,7 +205,7 @@ def test_refinement_and_residual():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=str)
-@pytest.mark.parametrize(("m", "k"), [(40, 21), (30, 8)])
+@pytest.mark.parametrize(("m", "k"), [pytest.param(40, 21, marks=pytest.mark.long), (30, 8)])
 def test_lu_in_one_thread_equals_that_in_one_call(m, k, dtype, monkeypatch):
     """By halves down to four columns: panels are not so large in the other tests."""
     monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, np.dtype(dtype).name, 0)

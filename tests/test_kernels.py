@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _accuracy import inverse
 from _collectives import COLLECTIVES
 from _limits import MEASURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
-from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _lapack, _panel_lu, _products
+from jaxinv import _blocked_lu, _fused, _kernels, _lapack, _panel_lu, _products
 from jaxinv._row_lu import row_lu_inverse
 
 EPS = np.finfo(np.float32).eps
@@ -53,45 +52,6 @@ def test_large_batch_forward_gradient_jvp(n, batch):
         assert not (np.abs(1.001 * got - want) <= bound * scale).all()
 
 
-CHUNKS = {
-    "fused LU": (5, _fused.ONE_PASS_BYTES // (5 * 5 * 8)),
-    "panel LU": (13, _chunks.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
-    "blocked LU": (33, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 33, 8)),
-}
-
-
-@pytest.mark.parametrize("batch", ["one", "one + 1", pytest.param("one + 64", marks=pytest.mark.long), "two - 1", "17"])
-@pytest.mark.parametrize("kernel", CHUNKS)
-@pytest.mark.usefixtures("on_cpu")
-def test_chunks_cover_the_batch(kernel, batch):
-    """Every place of a batch that is cut into chunks and tiles, also where they do not divide it."""
-    n, one = CHUNKS[kernel]
-    A = np.random.default_rng(0).uniform(-1, 1, (eval(batch, {"one": one, "two": 2 * one}), n, n)) + 2 * n * np.eye(n)
-    np.testing.assert_allclose(np.asarray(inverse(kernel, A)), np.linalg.inv(A), rtol=0, atol=1e-15)
-
-
-ON_ONE_DEVICE = [
-    *(("fused LU", 4, batch) for batch in ((511,), (513,), (520,), (5, 2049), (2**12,))),
-    *(("fused LU", 4, (_fused.ONE_PASS_BYTES // (4 * 4 * 8) + more,)) for more in (0, 1, 8)),
-    *(("fused LU", 5, (size,)) for size in (2**12, 2**13, 3 * 2**12)),
-    *(("row LU", 4, batch) for batch in ((1,), (513,), (5, 2049))),
-    *(("row LU", 5, batch) for batch in ((100,), (3, 33))),
-    *(("panel LU", 9, batch) for batch in ((31,), (96,), (97,), (3, 1400), (5001,))),
-    *(("panel LU", 10, batch) for batch in ((97,), (3, 1400))),
-]
-
-
-@pytest.mark.parametrize(("kernel", "n", "batch"), ON_ONE_DEVICE, ids=str)
-@pytest.mark.usefixtures("on_cpu")
-def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
-    """Where axes are merged, loops have lanes, and a chunk comes from fewer places than on several devices."""
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    X = np.random.default_rng(0).uniform(-1, 1, (*batch, n, n)) + 2 * n * np.eye(n)
-    Y, factors = jax.jit(lambda X: _kernels.KERNELS[kernel](X, True))(X)
-    np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
-    np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
-
-
 @pytest.mark.parametrize("first", [np.nan, np.inf, -0.0, -3.0])
 @pytest.mark.parametrize(("n", "dtype"), [(4, np.float32), (4, np.complex128), (5, np.float64)])
 @pytest.mark.usefixtures("on_cpu")
@@ -123,21 +83,6 @@ def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch
     assert step == batch or step % (2 * _panel_lu.TILE) == _panel_lu.TILE
     chunks = -(-batch // step)
     assert chunks == 1 or chunks * step <= batch + (2 * chunks + 1) * _panel_lu.TILE
-
-
-@pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
-@pytest.mark.parametrize(("n", "batch"), [(33, (2,)), (33, (7,)), (33, (5, 27)), (248, (2,))], ids=str)
-@pytest.mark.usefixtures("on_cpu")
-def test_blocks_in_parts_on_one_device_equal_numpy(monkeypatch, n, batch, chunk_bytes):
-    """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    monkeypatch.setattr(_blocked_lu, "CHUNK_BYTES", chunk_bytes)
-    monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, "float64", 600 if n < 100 else 20000)
-    X = np.random.default_rng(0).standard_normal((*batch, n, n)) / n**0.5
-    Y, factors = jax.jit(lambda X: _kernels.KERNELS["blocked LU"](X, True))(X)
-    exact = np.linalg.inv(X)
-    np.testing.assert_allclose(np.asarray(Y), exact, rtol=0, atol=1e-11 * np.abs(exact).max())
-    np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

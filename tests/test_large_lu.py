@@ -30,8 +30,10 @@ ANY_DTYPE = [(520, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 20))]  # pie
 @pytest.mark.parametrize(
     ("n", "cuts", "dtype"),
     [
-        *((n, cuts, dtype) for n, cuts in ANY_DTYPE for dtype in (np.float32, np.float64)),
-        *((950, None, np.float32), (380, WIDE, np.float64)),
+        *((n, cuts, np.float64) for n, cuts in ANY_DTYPE[1:]),
+        (520, None, np.float32),
+        *(pytest.param(n, cuts, np.float32, marks=pytest.mark.long) for n, cuts in (*ANY_DTYPE[1:], (950, None))),
+        *(pytest.param(n, cuts, np.float64, marks=pytest.mark.long) for n, cuts in ((520, None), (380, WIDE))),
     ],
 )
 def test_inverse_and_factors(n, cuts, dtype, monkeypatch):
@@ -53,7 +55,10 @@ def shapes_for_lapack(routine, program):
     return [(int(m), int(k)) for m, k in shapes]
 
 
-@pytest.mark.parametrize(("n", "dtype"), [(512, "float32"), (600, "float32"), (400, "float64")])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [(512, "float32"), *(pytest.param(*case, marks=pytest.mark.long) for case in ((600, "float32"), (400, "float64")))],
+)
 def test_one_device_takes_it_with_its_derivatives(n, dtype, monkeypatch):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)

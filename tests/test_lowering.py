@@ -48,7 +48,11 @@ SIZES = (1, 2, 3, UNROLLED_UP_TO)
 COMPLEX_SIZES = (1, 2, UNROLLED_COMPLEX_UP_TO)
 small = pytest.mark.parametrize(
     ("n", "dtype"),
-    [(n, dtype) for dtype in (jnp.float32, jnp.bfloat16) for n in SIZES] + [(n, jnp.complex64) for n in COMPLEX_SIZES],
+    [
+        *((n, jnp.float32) for n in SIZES),
+        *(pytest.param(n, jnp.bfloat16, marks=[pytest.mark.long] if n > 2 else []) for n in SIZES),
+        *((n, jnp.complex64) for n in COMPLEX_SIZES),
+    ],
     ids=lambda value: getattr(value, "__name__", value),
 )
 batches = pytest.mark.parametrize("batch", [(), (MATRICES,)], ids=str)
@@ -155,7 +159,8 @@ def test_inverse_is_the_work_of_one_lu(n, batch, dtype, name, platform):
 @batches
 @accelerators
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("gradient", jnp.float32), ("gradient", jnp.bfloat16), ("jvp", jnp.float32)]
+    ("name", "dtype"),
+    [("gradient", jnp.float32), pytest.param("gradient", jnp.bfloat16, marks=pytest.mark.long), ("jvp", jnp.float32)],
 )
 def test_derivative_inverts_once(n, batch, dtype, name, platform):
     module = lowered(name, n, batch, dtype, platform)

@@ -10,7 +10,8 @@ import jaxinv
 from jaxinv._kernels import _nan_where_nan
 
 BATCH = 17
-SIZES = [*range(1, 34), 300]
+SIZES = [*range(1, 11), 12, 13, 16, 17, 18, 19, 20, 24, 32, 33, 300]
+SIZES += [pytest.param(n, marks=pytest.mark.long) for n in range(1, 34) if n not in SIZES]
 
 
 @pytest.mark.parametrize("n", SIZES)

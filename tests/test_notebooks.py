@@ -25,7 +25,7 @@ SECONDS = 120  # for a whole notebook
 MEGABYTE = 2**20
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
-QUICK = ("quickstart", "derivation")  # the others run for half a minute to a minute and a half
+QUICK = ("quickstart",)  # the others run for half a minute to a minute and a half
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

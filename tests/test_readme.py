@@ -84,5 +84,6 @@ def test_wrong_example_fails(example, tmp_path):
         run_examples(["import jaxinv", example, "import jax"], tmp_path)
 
 
+@pytest.mark.long
 def test_docstring_examples_run(tmp_path):
     run(tmp_path, "-c", DOCSTRINGS)

@@ -43,7 +43,9 @@ def test_inverse_and_gradient_are_those_of_one_process(processes, tmp_path):
     np.testing.assert_allclose(list(losses), np.sum(Y**2), rtol=1e-11)
 
 
-@pytest.mark.parametrize("dies", [0, 1], ids=["coordinator", "other"])
+@pytest.mark.parametrize(
+    "dies", [pytest.param(0, id="coordinator"), pytest.param(1, id="other", marks=pytest.mark.long)]
+)
 def test_processes_end_with_an_error_when_one_dies(dies):
     """Of themselves, without the script's own `main`, which stops them at once."""
     with socket.socket() as free:

@@ -21,7 +21,6 @@ TOLERANCE = 1e-12
 BATCHES = {3: 8 * 16, 9: 8 * 368, 12: 32, 21: 32}
 SIZES = list(BATCHES)
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
-sizes = pytest.mark.parametrize("n", SIZES)
 
 
 def loss(f):
@@ -34,9 +33,16 @@ DERIVATIVES = {
     "jvp": lambda f, X, V: jax.jvp(f, (X,), (V,))[1],
     "fwd-over-rev": lambda f, X, V: jax.jvp(jax.grad(loss(f)), (X,), (V,))[1],
 }
+LONG = {9: [pytest.mark.long]}  # panels compile for seconds
 # Each derivative of two sizes, and of the others, for time, the one that uses the inverse twice.
 derivatives_and_sizes = pytest.mark.parametrize(
-    ("derivative", "n"), [(name, n) for n in SIZES for name in DERIVATIVES if n in (3, 21) or name == "grad"]
+    ("derivative", "n"),
+    [
+        pytest.param(name, n, marks=LONG.get(n, []))
+        for n in SIZES
+        for name in DERIVATIVES
+        if n in (3, 21) or name == "grad"
+    ],
 )
 
 
@@ -71,8 +77,11 @@ def entered(some_mesh):
 @pytest.mark.parametrize("mode", ["auto", "explicit"])
 @pytest.mark.parametrize(
     ("shape", "names", "spec"),
-    [((8,), ("batch",), P("batch")), ((4, 2), ("a", "b"), P(("a", "b"))), ((2, 4), ("a", "b"), P("b"))],
-    ids=["one axis", "both axes", "one of two axes"],
+    [
+        pytest.param((8,), ("batch",), P("batch"), id="one axis"),
+        pytest.param((4, 2), ("a", "b"), P(("a", "b")), id="both axes", marks=pytest.mark.long),
+        pytest.param((2, 4), ("a", "b"), P("b"), id="one of two axes", marks=pytest.mark.long),
+    ],
 )
 def test_batch_sharded_input_equals_the_formula_and_stays_sharded(mode, derivative, n, shape, names, spec):
     some_mesh = mesh(AxisType.Auto if mode == "auto" else AxisType.Explicit, shape, names)
@@ -107,6 +116,7 @@ SEVERAL_AXES = {
     "symmetric": (5, (32, 32), {"assume_a": "sym"}),
     "diagonal": (5, (32, 32), {"assume_a": "diagonal"}),
 }
+IS_LONG = ("chunks along the last axis", "chunks along the first axis", "panels along the last axis")
 FUNCTIONS = {
     "inv": lambda X, **options: jaxinv.inv(X, **options),
     "inv_ex": lambda X, **options: jaxinv.inv_ex(X, **options).inverse,
@@ -121,7 +131,7 @@ def program(f, derivative, *arrays):
 @pytest.mark.parametrize(
     ("case", "function"),
     [
-        (case, f)
+        pytest.param(case, f, marks=[pytest.mark.long] if case in IS_LONG else [])
         for case in SEVERAL_AXES
         for f in FUNCTIONS
         if f == "inv" or case in ("one chunk", "LAPACK", "positive definite")
@@ -159,7 +169,7 @@ def test_vmap_of_explicitly_sharded_batch_equals_the_formula(derivative, n):
     assert_trees_close(np.asarray(result), oracle(derivative, X, V), TOLERANCE)
 
 
-@sizes
+@pytest.mark.parametrize("n", [pytest.param(n, marks=LONG.get(n, [])) for n in SIZES])
 def test_eager_explicit_sharding_equals_the_formula(n):
     X, V = example(n)
     some_mesh = mesh(AxisType.Explicit)

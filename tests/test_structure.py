@@ -147,7 +147,11 @@ def test_entries_that_are_not_read_change_no_bit(n, batch, assume_a, lower, dtyp
     np.testing.assert_array_equal(X_bar, np.asarray(project(X_bar, assume_a)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16", "float16", "int32", "bool"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "complex64", "int32"]
+    + [pytest.param(dtype, marks=pytest.mark.long) for dtype in ("bfloat16", "float16", "bool")],
+)
 @structures
 def test_dtypes(assume_a, lower, dtype):
     X = example(assume_a, 4, (3,), np.complex128 if dtype == "complex64" else np.float64).astype(jnp.dtype(dtype))
@@ -235,9 +239,9 @@ def test_indefinite_matrix_is_nan_and_reported():
 @pytest.mark.parametrize(
     ("assume_a", "dtype"),
     [
-        *((a, np.float64) for a in ("sym", "pos", "lower triangular", "diagonal")),
-        ("her", np.complex128),
-        ("sym", np.complex128),
+        *(("lower triangular", np.float64), ("pos", np.float64), ("her", np.complex128)),
+        *(pytest.param(a, np.float64, marks=pytest.mark.long) for a in ("sym", "diagonal")),
+        pytest.param("sym", np.complex128, marks=pytest.mark.long),
     ],
 )
 def test_finite_differences_along_the_structure(assume_a, dtype):
@@ -290,7 +294,11 @@ CONTEXTS = {
     ("context", "assume_a", "dtype"),
     [
         *((context, "pos", np.complex128) for context in CONTEXTS),
-        *((context, a, np.float64) for context in ("scan", "vmap") for a in ("sym", "upper triangular")),
+        *(
+            pytest.param(context, a, np.float64, marks=pytest.mark.long)
+            for context in ("scan", "vmap")
+            for a in ("sym", "upper triangular")
+        ),
     ],
 )
 def test_derivatives_to_second_order_inside(context, assume_a, dtype):
@@ -310,7 +318,7 @@ def test_derivatives_to_second_order_inside(context, assume_a, dtype):
     assert_trees_close(ours, general, 1e-11)
 
 
-@pytest.mark.parametrize("mode", ["auto", "explicit", "shard_map"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("explicit", marks=pytest.mark.long), "shard_map"])
 @pytest.mark.parametrize(
     ("assume_a", "n"),
     [("pos", 3), ("pos", 26), ("upper triangular", 3), ("upper triangular", 14), ("diagonal", 3), ("sym", 3)],

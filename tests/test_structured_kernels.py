@@ -33,6 +33,8 @@ TRIANGULAR = [
 ]  # fmt: skip
 DEFINITE = [(f"{form} positive definite", n) for form, sizes in FORMS.items() for n in sizes]
 DEFINITE.remove(("fused blocks positive definite", 50))
+# For time, one side of the blocks at each of the larger sizes.
+LONG = [(kernel, n) for kernel, n in TRIANGULAR if n > 20 and "upper" in kernel]
 
 
 # Where the error is more than twice that of LAPACK; this kernel is not used on CPU.
@@ -128,7 +130,10 @@ def by_lapack(A, definite, lower):
     return lapack.strtri(A, lower=int(lower))[0]
 
 
-@pytest.mark.parametrize(("kernel", "n"), TRIANGULAR + DEFINITE)
+@pytest.mark.parametrize(
+    ("kernel", "n"),
+    [pytest.param(*case, marks=[pytest.mark.long] if case in LONG else []) for case in TRIANGULAR + DEFINITE],
+)
 def test_ratio_below_30_and_forward_error_within_twice_lapacks(kernel, n):
     rng = np.random.default_rng(n)
     compared = 0
@@ -149,10 +154,11 @@ def test_ratio_below_30_and_forward_error_within_twice_lapacks(kernel, n):
 
 
 IN_OTHER_DTYPES = [
-    *(("fused positive definite", 5), ("fused blocks positive definite", 11), ("elementwise positive definite", 3)),
+    *(("fused positive definite", 4), ("fused blocks positive definite", 11), ("elementwise positive definite", 3)),
     *(("fused upper triangular", 5), ("fused blocks lower triangular", 20)),
 ]
 LARGE_IN_OTHER_DTYPES = [
+    ("fused positive definite", 5),
     *(("library blocks positive definite", 70), ("library blocks upper triangular", 70)),
     *(("single-thread blocks positive definite", 70), ("single-thread blocks lower triangular", 70)),
 ]

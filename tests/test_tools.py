@@ -123,7 +123,7 @@ def test_leak_checker_finds_none(n):
         jax.jit(jax.vmap(jax.hessian(lambda X: jnp.trace(jaxinv.inv(X)))))(X[:, :2, :2] + 2 * np.eye(2)[None])
 
 
-@sizes
+@pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_disable_jit_equals_the_formula(n):
     for X in (matrices(n, cond=4), matrices(n, (2,), cond=4), matrices(n, (17,), cond=4)):
         with jax.disable_jit():
@@ -160,7 +160,7 @@ def compilations(caplog):
 
 
 @sizes
-@pytest.mark.parametrize("shape", [(), (5,), (40,)], ids=str)
+@pytest.mark.parametrize("shape", [(), pytest.param((5,), marks=pytest.mark.long), (40,)], ids=str)
 def test_nothing_is_compiled_twice(n, shape, compilations):
     """Eager calls of inv, its gradient, its jvp and its hessian-vector product: compiled once, then never again."""
     loss = lambda X: jnp.sum(jaxinv.inv(X))

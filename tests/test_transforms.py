@@ -138,7 +138,8 @@ CONTEXTS = {
 # The large size where a batch or a matmul policy makes a difference to it, to save compilations.
 LARGE_TOO = ["vmap nested with odd axes", "scan", "vmap of scan", "map in batches", "checkpoint dots_saveable"]
 # More contexts are in `test_table.py`.
-CASES = [(context, 3) for context in CONTEXTS] + [(context, 20) for context in LARGE_TOO]
+CASES = [(context, 3) for context in CONTEXTS]
+CASES += [pytest.param(context, 20, marks=pytest.mark.long) for context in LARGE_TOO]
 
 
 def compare(f, names, n):
@@ -148,8 +149,14 @@ def compare(f, names, n):
         assert_trees_close(ours[name], oracle(name, n), TOLERANCE)
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize(
+    ("derivative", "n"),
+    [
+        pytest.param(name, n, marks=[pytest.mark.long] if n > 3 and name not in SHORT else [])
+        for name in DERIVATIVES
+        for n in SIZES
+    ],
+)
 def test_derivative_equals_that_of_the_builtin(derivative, n):
     compare(jaxinv.inv, [derivative], n)
     theirs = oracle(derivative, n)
@@ -169,13 +176,18 @@ def test_derivatives_inside_equal_those_of_the_builtin(context, n):
     compare(CONTEXTS[context], SHORT if context != "while" else list(FORWARD), n)
 
 
-@pytest.mark.parametrize("derivative", THIRD)
+@pytest.mark.parametrize(
+    "derivative", [THIRD[1], *(pytest.param(name, marks=pytest.mark.long) for name in (THIRD[0], THIRD[2]))]
+)
 @pytest.mark.parametrize("context", ["vmap", "scan", "vmap of scan", "checkpoint dots_saveable"])
 def test_third_order_inside_equals_that_of_the_builtin(context, derivative):
     compare(CONTEXTS[context], [derivative], 3)
 
 
-@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize(
+    "derivative",
+    [pytest.param(name, marks=[] if name in (*SHORT, "hessian") else [pytest.mark.long]) for name in DERIVATIVES],
+)
 def test_vmap_of_derivative_equals_that_of_the_builtin(derivative):
     """Nested, the outer over the last axis; sixteen matrices, four different ones."""
     n = 3
