@@ -36,9 +36,11 @@ WIDTH = 2
 # Matrices that lie together. Over 16 LLVM unrolls short loops before it could make vectors of them: the update took
 # 14 times as long. 64 are even.
 TILE = 32
-# On an Intel Xeon n = 16 1.49 us, and 1.67 with 1 or 2.5 MiB, 1.54 with 8. Half of it, for a batch just beyond, still
-# is enough of float64 for XLA to split the elimination over cores: n = 20 5.3 us from 2.6 MiB on, and 7.0 with 2.1.
-CHUNK_BYTES = 5 * 2**20
+# Of batches of many chunks, on AMD EPYC of the third generation, 2026-11-27, with 2, 2.75, 3.5 and 5 MiB: n = 12 0.81,
+# 0.81, 0.89, 0.97 us, n = 16 2.0, 2.0, 2.1, 2.1, n = 24 5.3, 5.3, 5.4, 6.3, float64 n = 12 1.54, 1.52, 1.60, 1.86, n =
+# 20 6.6, 5.8, 5.9, 6.8: with 2 MiB XLA does not split its elimination over cores. On an Intel Xeon, which was not
+# asked again, n = 16 was 1.49 with 5 MiB and 1.67 with 2.5.
+CHUNK_BYTES = 11 * 2**18
 
 
 def panel_lu_inverse(X: Array, with_factors: bool = False) -> tuple[Array, ...]:
