@@ -60,6 +60,17 @@ def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
 
 
+@pytest.mark.parametrize("entries", [9, 36, 64])
+@pytest.mark.parametrize("batch", [4096, 65536, 100001, 10**6])
+def test_vectors_of_a_fused_chunk_share_no_sets_of_the_cache(monkeypatch, batch, entries):
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    step, unit = _fused.fused_step((batch,), entries, 4), _fused.MATRICES_OF_CHUNK
+    assert step % (2 * unit) == unit
+    assert step * 4 % _fused.PAGE
+    assert step * entries * 4 <= _fused.CHUNK_BYTES + 2 * unit * entries * 4
+    assert 2 * step * entries * 4 > _fused.CHUNK_BYTES or 2 * step >= batch
+
+
 @pytest.mark.parametrize("chunk_bytes", [_blocked_lu.CHUNK_BYTES, 2**17])
 @pytest.mark.parametrize(
     ("n", "batch"),

@@ -9,7 +9,7 @@ from _cases import BATCHES, assert_is_inverse, inverse_bound, inverse_error, mat
 
 import jaxinv
 
-SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 33, 64]
+SIZES = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 33, pytest.param(64, marks=pytest.mark.long)]
 FLOATS = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]
 
 
@@ -18,7 +18,7 @@ def random(n, batch, dtype):
     return matrices(n, batch, dtype=np.complex128 if "complex" in dtype else np.float64).astype(jnp.dtype(dtype))
 
 
-@pytest.mark.parametrize("n", [pytest.param(n, marks=[pytest.mark.long] if n > 33 else []) for n in SIZES])
+@pytest.mark.parametrize("n", SIZES)
 def test_inverse_of_every_size(n):
     X = random(n, (17,), "float32")
     for a in (X, X[0]):
