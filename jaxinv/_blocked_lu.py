@@ -26,6 +26,7 @@ from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._fused import materialised
 from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, LAPACK_BATCH_IS_SERIAL, is_one_thread, over_batch
 from jaxinv._lowering import device_count
+from jaxinv._lu import places
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
 # Rows of a block, at most, and the n from which on, on an Intel Xeon of the fourth generation, 2026-11-26, float64: n =
@@ -44,9 +45,6 @@ PARTS = 32
 # memory back after each call, and its pages are new in the next: n = 64 17.5 us, and 25 with 2**24.
 CHUNK_BYTES = 2**22
 FEWEST = 16  # for as many parts
-# Of rows, in a step of a loop, on AMD EPYC of the third generation (AVX2), 2026-11-26: chunks of n = 40 0.21 us, and
-# 1.0 by `lu_pivots_to_permutation`, n = 128 1.8 and 5.9.
-EXCHANGES = 4
 
 
 def blocked_lu_inverse(
@@ -108,26 +106,6 @@ def _exchanged(X, pivots):
     return jnp.take_along_axis(X, row_of[..., None], axis=-2, mode="promise_in_bounds")
 
 
-def _places(pivots):
-    """The place to which the exchanges bring each row: each is followed alone, in vector code without a gather."""
-    n = pivots.shape[-1]
-    rows = lax.broadcasted_iota(pivots.dtype, pivots.shape, pivots.ndim - 1)
-
-    def exchanged(place, first, pivots):
-        for u in range(pivots.shape[-1]):
-            k, pivot = first + u, pivots[..., u, None]
-            place = jnp.where(place == k, pivot, jnp.where(place == pivot, k, place))
-        return place
-
-    def body(i, place):
-        first = i.astype(place.dtype) * EXCHANGES
-        return exchanged(place, first, lax.dynamic_slice_in_dim(pivots, first, EXCHANGES, pivots.ndim - 1))
-
-    place = lax.fori_loop(0, n // EXCHANGES, body, rows)
-    rest = n - n % EXCHANGES
-    return exchanged(place, rest, pivots[..., rest:])
-
-
 def _blocks(n):
     return even_blocks(n, max(rows for start, rows in BLOCKS if n >= start), ROWS_OF_VECTORS)
 
@@ -146,7 +124,7 @@ def _factorised_in_parts(X):
 def _inverse(triangles, with_factors, X):
     n = X.shape[-1]
     LU, pivots = _factorised(triangles, X)
-    P = (_places(pivots)[..., None, :] == lax.broadcasted_iota(pivots.dtype, LU.shape, LU.ndim - 2)).astype(X.dtype)
+    P = (places(pivots)[..., None, :] == lax.broadcasted_iota(pivots.dtype, LU.shape, LU.ndim - 2)).astype(X.dtype)
     blocks = _blocks(n)
     D = diagonal_blocks(LU, blocks)
     over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)

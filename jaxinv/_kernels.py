@@ -14,10 +14,10 @@ from jax.typing import DTypeLike
 
 from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices
-from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL, in_turn
+from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._large_lu import large_lu_inverse
 from jaxinv._lowering import at_most, device_count, on_shards
-from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_product_inverse, turned_lu_inverse
+from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_inverse_in_turn, lu_product_inverse, turned_lu_inverse
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._products import small_or_large_matmul
 from jaxinv._row_lu import row_lu_inverse
@@ -69,16 +69,23 @@ if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gat
 # and 7.2, 6.5 and 8.1; of n = 16 and 20 float32 is even there.
 PANEL_BEYOND = 12
 PANEL_FROM_BATCH, PANEL_FROM_BATCH_BEYOND = 300, {"float32": 300, "float64": 600, "complex64": 500}
+# Matrix by matrix LAPACK takes longer: on that EPYC, JAX 0.10.2, panels and LAPACK so: 60 of n = 12 5.4 and 4.7 us, 100
+# 2.8 and 3.8; of n = 20 100 11.7 and 12.7, 300 6.3 and 10.1; float64 150 10.5 and 16.6, complex64 16.9 and 27.
+if not LAPACK_BATCH_IS_SERIAL:
+    PANEL_FROM_BATCH, PANEL_FROM_BATCH_BEYOND = 80, {"float32": 100, "float64": 150, "complex64": 150}
 # On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103,
 # n = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210. On the Xeon
 # n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against 10.7, n = 192 650 against 900, n = 256 1480
 # against 1880. Not tried for complex ones. Where panels go further than this begins, it takes batches that are too
 # few for them.
 BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 256)}
+# LAPACK factorises in one thread there. On the EPYC of the third generation, JAX 0.10.2, 2026-11-27, blocks, LAPACK
+# matrix by matrix and the builtin: 1000 of n = 32 23.5, 24.0 and 21.6 us, 100 of n = 64 100, 78 and 76, 1000 84, 69 and
+# 81, 400 of n = 128 396, 287 and 345, 100 of n = 256 2070, 1330 and 1350; float64 100 of n = 128 602, 448 and 520.
 if not LAPACK_BATCH_IS_SERIAL:
-    BLOCKED_FROM_TO = {"float32": (32, 256), "float64": (29, 128)}
+    BLOCKED_FROM_TO = {}
 # Even with LAPACK, each called alone, at batches of 150 of n = 24, 100 of 33, 60 of 48, 35 of 64, 14 of 128, 6 of 192.
-BLOCKED_FROM_BATCH = 10000 if LAPACK_BATCH_IS_SERIAL else 1500  # n^-1.3
+BLOCKED_FROM_BATCH = 10000  # n^-1.3
 # One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
 # With the gradient, on the Xeon, 2026-11-26, float32: n = 256 even, n = 512 8.7 against 9.2 ms, n = 1024 40 against 54,
 # n = 1536 114 against 146, n = 2048 261 against 281, n = 3072 even, n = 4096 1750 against 1700; float64: n = 320 even,
@@ -221,13 +228,9 @@ def _turned(X, with_factors):
     return turned_lu_inverse(X)[: 1 + with_factors]
 
 
-def _in_turn(X, with_factors):
-    return in_turn(lambda X: _batched(X, with_factors), X)
-
-
 def _blocked(X, with_factors):
     if X.ndim > 3 and device_count() > 1:  # its loop merges short axes of the batch, which may be sharded
-        return (_batched if LAPACK_BATCH_IS_SERIAL else _in_turn)(X, with_factors)
+        return (_batched if LAPACK_BATCH_IS_SERIAL else lu_inverse_in_turn)(X, with_factors)
     return blocked_lu_inverse(fused_triangles, X, with_factors)
 
 
@@ -250,7 +253,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "turned LU": partial(_on_one_device, _turned, _batched),
     "LU and product": partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul),
     "LU and blocks": partial(lu_blocks_inverse, elementwise_triangles, BLOCK_ON_GPU),
-    "LU in turn": _in_turn,
+    "LU in turn": lu_inverse_in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),
     **STRUCTURED_KERNELS,
 }

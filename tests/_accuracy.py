@@ -21,7 +21,7 @@ KERNELS = {
     "large LU": (33,),
     "batched LU": (2, 9, 20),
     "turned LU": (9, 20),
-    "LU in turn": (9,),
+    "LU in turn": (9, 33),
     "elementwise LU": (2, 4, 8),
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),

@@ -13,7 +13,7 @@ from _limits import MEASURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
-from jaxinv import _blocked_lu, _fused, _kernels, _lapack, _panel_lu, _products
+from jaxinv import _blocked_lu, _fused, _kernels, _lapack, _lu, _panel_lu, _products
 from jaxinv._row_lu import row_lu_inverse
 
 EPS = np.finfo(np.float32).eps
@@ -103,11 +103,11 @@ def test_large_matrices_are_factorised_in_few_pieces(monkeypatch, n, pieces):
     assert max(entries) < 20000
 
 
-@pytest.mark.parametrize("n", [19, 20, 21, 22])  # with all rests of the exchanges of a step
+@pytest.mark.parametrize("n", [3, 4, 19, 20, 21, 22])  # with all rests of the exchanges of a step
 def test_places_are_those_of_the_permutation(n):
     pivots = np.random.default_rng(n).integers(np.arange(n), n, (5, 2, n)).astype(np.int32)
     row_of = jax.lax.linalg.lu_pivots_to_permutation(jnp.asarray(pivots), n)
-    places = _blocked_lu._places(jnp.asarray(pivots))
+    places = _lu.places(jnp.asarray(pivots))
     np.testing.assert_array_equal(np.argsort(row_of), places)
 
 
@@ -116,29 +116,29 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     for limit in MEASURED:
         monkeypatch.setattr(*limit)
     name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
-    lapack = "batched LU" if _kernels.LAPACK_BATCH_IS_SERIAL else "LU in turn"
-    last = {"float32": 29, "float64": 20} if _kernels.LAPACK_BATCH_IS_SERIAL else {"float32": 39, "float64": 28}
+    is_serial = _kernels.LAPACK_BATCH_IS_SERIAL
+    lapack = "batched LU" if is_serial else "LU in turn"
+    last = {"float32": 29, "float64": 20} if is_serial else {"float32": 39, "float64": 28}
     sizes = lambda dtype: (1, 2, 6, 7, 8, 9, last.get(dtype, 24), last.get(dtype, 24) + 1, 128, 129, 256, 257)
     kernels = lambda dtype: [name(n, 10**5, dtype) for n in sizes(dtype)]
-    fused, panel, blocked, row = "fused LU", "panel LU", "blocked LU", "row LU"
+    fused, panel, row = "fused LU", "panel LU", "row LU"
+    blocked = "blocked LU" if is_serial else lapack
     assert kernels("float32") == ["reciprocal", *[fused] * 4, *[panel] * 2, *[blocked] * 4, lapack]
-    middle = blocked if _kernels.LAPACK_BATCH_IS_SERIAL else lapack
-    assert kernels("float64") == ["reciprocal", fused, *[row] * 3, *[panel] * 2, *[blocked] * 2, *[middle] * 2, lapack]
+    assert kernels("float64") == ["reciprocal", fused, *[row] * 3, *[panel] * 2, *[blocked] * 4, lapack]
     assert kernels("complex64") == ["reciprocal", *[fused] * 2, *[panel] * 4, *[lapack] * 5]
     assert kernels("complex128") == ["reciprocal", fused, row, *[lapack] * 9]
-    from_batch = 90 if _kernels.LAPACK_BATCH_IS_SERIAL else 45
+    from_batch = 90 if is_serial else 45
     assert [name(3, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(n, 400, dtype) for n in (3, 4) for dtype in ("float64", "complex64")] == [fused, row, row, row]
     assert [name(4, batch, "float32") for batch in (79, 100, 10**6)] == [lapack, row, row]
-    below = 8192 if _kernels.LAPACK_BATCH_IS_SERIAL else 3072
+    below = 8192 if is_serial else 3072
     assert [name(8, batch, "float32") for batch in (100, below - 1, below)] == [row, row, fused]
-    below = 1728 if _kernels.LAPACK_BATCH_IS_SERIAL else 432
+    below = 1728 if is_serial else 432
     assert [name(3, batch, "complex64") for batch in (100, below - 1, below)] == [row, row, fused]
-    assert [name(10, batch, "float32") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
-    assert [name(10, batch, "complex64") for batch in (1, 299, 300)] == ["batched LU", lapack, panel]
-    assert [name(16, batch, "complex64") for batch in (1, 499, 500)] == ["batched LU", lapack, panel]
-    from_batch = 26 if _kernels.LAPACK_BATCH_IS_SERIAL else 4
-    assert [name(100, batch, "float64") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, blocked]
+    for n, dtype, least in ((10, "float32", 300), (10, "complex64", 300), (16, "float64", 600), (16, "complex64", 500)):
+        least = least if is_serial else 80 if n == 10 else 150
+        assert [name(n, batch, dtype) for batch in (1, least - 1, least)] == ["batched LU", lapack, panel]
+    assert [name(100, batch, "float64") for batch in (1, 25, 26)] == ["batched LU", lapack, blocked]
 
 
 def test_the_table_for_accelerators():
@@ -176,7 +176,7 @@ def test_elementwise_kernel_of_a_batch_sharded_in_auto_mode_does_not_communicate
 OPS = ["".join(ops) for ops in itertools.product("NT", repeat=3)]
 PRODUCT_CASES = [
     *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
-    *((3, 10, float), (7, None, float), (10, None, complex), (12, None, float), (17, 60, float)),
+    *((3, 10, float), (7, None, float), (10, None, complex), (13, None, float), (17, 60, float)),
     *((16, _products.SUMS_FROM_BATCH, float), (_products.TRANSPOSED_ONE_FROM, None, float)),
     (_products.HALVES_FROM + 1, None, float),
     *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
@@ -218,7 +218,7 @@ def test_cases_reach_every_product_on_cpu():
 
 @pytest.mark.parametrize(
     ("n", "batch", "is_sum"),
-    [(8, 1, False), (8, 2, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
+    [(8, 1, False), (8, 3, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
 )
 @pytest.mark.usefixtures("on_cpu")
 def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
