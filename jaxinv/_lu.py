@@ -1,5 +1,6 @@
 """The inverse by LAPACK's LU factorisation, or that of the platform."""
 
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -22,26 +23,26 @@ def lu_inverse_in_turn(X: Array, with_factors: bool) -> tuple[Array, ...]:
     """As `lu_inverse`, matrix by matrix."""
 
     def inverse(X):
-        n = X.shape[-1]
-        if not isinstance(n, int) or n <= CONSTANT_UP_TO:
-            return lu_inverse(X)[: 1 + with_factors]
-        LU, pivots, _ = lax.linalg.lu(X)
-        place = places(pivots)
-        P = (place[None] == lax.broadcasted_iota(place.dtype, X.shape, 0)).astype(X.dtype)
+        LU, pivots, row_of = lax.linalg.lu(X)
+        if isinstance(X.shape[-1], int) and X.shape[-1] >= PLACES_FROM:
+            P = (places(pivots)[None] == lax.broadcasted_iota(pivots.dtype, X.shape, 0)).astype(X.dtype)
+        else:
+            P = _permutation(row_of, X.dtype)
         return (_solved(LU, P), _factors(LU, pivots))[: 1 + with_factors]
 
     return in_turn(inverse, X)
 
 
 # JAX runs a program of at most 1000 counted operations in the thread that calls it. It counts one for each entry of
-# LAPACK's LU, which n = 29 still allows, and none for a constant or a gather. On AMD EPYC of the third generation,
-# 2026-11-27, n = 24 takes 44 us, and 115 with an identity that is counted; ten matrices of n = 6 10 and 27.
-CONSTANT_UP_TO = 29
+# LAPACK's LU, which one matrix of n = 29 still allows, and none for a constant or a gather. On AMD EPYC of the third
+# generation, 2026-11-27, n = 24 takes 44 us, and 115 with an identity that is counted; ten matrices of n = 6 10 and 27.
+FEW_ENTRIES = 29**2
 
 
 def _permutation(row_of, dtype):
     n = row_of.shape[-1]
-    identity = jnp.asarray(np.eye(n, dtype=dtype)) if at_most(n, CONSTANT_UP_TO) else jnp.eye(n, dtype=dtype)
+    is_few = at_most(math.prod(row_of.shape) * n, FEW_ENTRIES)
+    identity = jnp.asarray(np.eye(n, dtype=dtype)) if is_few else jnp.eye(n, dtype=dtype)
     return identity.at[row_of].get(mode="promise_in_bounds")
 
 
@@ -49,6 +50,7 @@ def _permutation(row_of, dtype):
 # us, and 1.0 by `lu_pivots_to_permutation`, n = 128 1.8 and 5.9. Matrix by matrix, with the inverse, n = 24 even, n =
 # 64 57 us in place of 76.
 EXCHANGES = 4
+PLACES_FROM = 30
 
 
 def places(pivots: Array) -> Array:

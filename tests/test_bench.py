@@ -125,10 +125,11 @@ def test_measure_rivals_that_are_installed():
 @pytest.mark.parametrize(
     ("assume_a", "dtype"),
     [
-        ("hermitian", "float32"),
         ("positive definite", "float32"),
-        ("upper triangular", "float32"),
-        *(pytest.param(a, "float32", marks=pytest.mark.long) for a in ("symmetric", "lower triangular", "diagonal")),
+        *(
+            pytest.param(a, "float32", marks=pytest.mark.long)
+            for a in ("symmetric", "hermitian", "upper triangular", "lower triangular", "diagonal")
+        ),
         pytest.param("hermitian", "complex64", marks=pytest.mark.long),
     ],
 )

@@ -21,6 +21,7 @@ check.TIMED = (check.Case(2, 10, "float32", "forward"),)
 """
 
 
+@pytest.mark.long
 def test_check_all_is_well():
     result = run([sys.executable, "-m", "jaxinv", "--no-timing"])
     assert result.returncode == 0, result.stdout + result.stderr
@@ -95,6 +96,7 @@ def test_check_interrupt_prints_what_was_measured(tmp_path):
     assert out.rstrip().endswith("interrupted")
 
 
+@pytest.mark.long
 def test_check_interrupt_after_a_failure_is_an_interrupt(tmp_path):
     change = (
         FEW_CHECKS
@@ -142,8 +144,11 @@ check.TIMED = 2 * check.TIMED[:1]
 
 @pytest.mark.parametrize(
     ("variables", "in_colour"),
-    [({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
-    ids=["terminal", "NO_COLOR", "dumb"],
+    [
+        pytest.param({"NO_COLOR": ""}, True, id="terminal"),
+        pytest.param({"NO_COLOR": "1"}, False, id="NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, False, id="dumb", marks=pytest.mark.long),
+    ],
 )
 def test_colours_on_a_terminal_only(tmp_path, variables, in_colour):
     import pty

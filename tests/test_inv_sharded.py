@@ -72,6 +72,7 @@ def test_value_and_derivatives_equal_the_formula(assume_a, layout):
         assert_trees_close(np.asarray(gradient) * (1 + 1e-10), X_bar, TOLERANCE)
 
 
+@pytest.mark.long
 def test_second_order_equals_that_of_inv():
     mesh, spec = mesh_of((8,), ("x",)), P(None, "x")
     X, V = matrices(8, cond=4), matrices(8, seed=1)
@@ -100,6 +101,7 @@ def test_explicit_mode_keeps_the_type(spec):
     assert_trees_close(np.asarray(gradient), -Y.T @ np.ones_like(X) @ Y.T, TOLERANCE)
 
 
+@pytest.mark.long
 def test_inside_a_partly_manual_shard_map_equals_numpy():
     """Several matrices along a manual axis, each spread over the other, whose mesh is the abstract one there."""
     mesh, X = mesh_of((4, 2), ("manual", "auto")), matrices(8, (4,), cond=4)
@@ -167,8 +169,11 @@ BY_CHANCE = ["random", "uniform", "one small singular value", "upper", "lower"]
 
 @pytest.mark.parametrize(
     ("n", "names", "draws"),
-    [(104, STEADY, 1), (104, BY_CHANCE, 40), pytest.param(496, STEADY[::2], 1, marks=pytest.mark.long)],
-    ids=["104", "by chance", "496"],
+    [
+        pytest.param(104, STEADY, 1, id="104"),
+        pytest.param(104, BY_CHANCE, 40, id="by chance", marks=pytest.mark.long),
+        pytest.param(496, STEADY[::2], 1, id="496", marks=pytest.mark.long),
+    ],
 )
 def test_error_within_twice_that_of_one_device(n, names, draws):
     mesh = mesh_of((8,), ("x",))

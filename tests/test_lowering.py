@@ -58,7 +58,7 @@ small = pytest.mark.parametrize(
 batches = pytest.mark.parametrize("batch", [(), (MATRICES,)], ids=str)
 dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64, jnp.bfloat16], ids=lambda d: d.__name__)
 functions = pytest.mark.parametrize("name", FUNCTIONS)
-accelerators = pytest.mark.parametrize("platform", ["cuda", "tpu"])
+accelerators = pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.long)])
 
 
 def exported(f, shape, dtype=jnp.float32, platforms=("cuda",)):

@@ -25,8 +25,6 @@ SECONDS = 120  # for a whole notebook
 MEGABYTE = 2**20
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
-QUICK = ("quickstart",)  # the others run for half a minute to a minute and a half
-
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -68,10 +66,8 @@ def test_stored_notebook_names_no_machine_path(path):
     assert not re.findall(r"(?:/home/|/root/|/tmp/|/Users/|/work/|site-packages|[A-Z]:\\)\S*", stored)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[] if path.stem in QUICK else [pytest.mark.long]) for path in NOTEBOOKS],
-)
+@pytest.mark.long
+@each_notebook
 @pytest.mark.timeout(2 * SECONDS)
 def test_notebook_runs(path, monkeypatch):
     package = str(Path(jaxinv.__file__).parents[1])  # the kernel imports the package under test

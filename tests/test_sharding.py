@@ -116,7 +116,10 @@ SEVERAL_AXES = {
     "symmetric": (5, (32, 32), {"assume_a": "sym"}),
     "diagonal": (5, (32, 32), {"assume_a": "diagonal"}),
 }
-IS_LONG = ("chunks along the last axis", "chunks along the first axis", "panels along the last axis")
+IS_LONG = (
+    *("chunks along the last axis", "chunks along the first axis", "panels along the last axis"),
+    *("positive definite", "upper triangular", "symmetric", "diagonal"),
+)
 FUNCTIONS = {
     "inv": lambda X, **options: jaxinv.inv(X, **options),
     "inv_ex": lambda X, **options: jaxinv.inv_ex(X, **options).inverse,

@@ -138,7 +138,8 @@ CONTEXTS = {
 # The large size where a batch or a matmul policy makes a difference to it, to save compilations.
 LARGE_TOO = ["vmap nested with odd axes", "scan", "vmap of scan", "map in batches", "checkpoint dots_saveable"]
 # More contexts are in `test_table.py`.
-CASES = [(context, 3) for context in CONTEXTS]
+AGAIN = ("scan over inputs", "vmap of cond", "checkpoint everything_saveable", "scan of checkpoint")
+CASES = [pytest.param(context, 3, marks=[pytest.mark.long] if context in AGAIN else []) for context in CONTEXTS]
 CASES += [pytest.param(context, 20, marks=pytest.mark.long) for context in LARGE_TOO]
 
 
@@ -179,7 +180,10 @@ def test_derivatives_inside_equal_those_of_the_builtin(context, n):
 @pytest.mark.parametrize(
     "derivative", [THIRD[1], *(pytest.param(name, marks=pytest.mark.long) for name in (THIRD[0], THIRD[2]))]
 )
-@pytest.mark.parametrize("context", ["vmap", "scan", "vmap of scan", "checkpoint dots_saveable"])
+@pytest.mark.parametrize(
+    "context",
+    ["scan", *(pytest.param(c, marks=pytest.mark.long) for c in ("vmap", "vmap of scan", "checkpoint dots_saveable"))],
+)
 def test_third_order_inside_equals_that_of_the_builtin(context, derivative):
     compare(CONTEXTS[context], [derivative], 3)
 
