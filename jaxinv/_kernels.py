@@ -62,7 +62,7 @@ FEWEST_FUSED = 16
 # 9.0; float64 n = 20 4.9 and 5.2, n = 22 6.1 and 5.9. In batches of 1 MiB: float32 n = 29 10.1 and 11.2, n = 31 12.4
 # and 11.3; float64 n = 20 9.4 and 6.7.
 PANEL_UP_TO = {"float32": 29, "float64": 20, "complex64": 24}
-if not LAPACK_BATCH_IS_SERIAL:  # blocks take longer there, and in auto mode gather a batch that is sharded
+if not LAPACK_BATCH_IS_SERIAL:  # LAPACK takes longer there, and in auto mode gathers a batch that is sharded
     PANEL_UP_TO |= {"float32": 39, "float64": 28}
 # It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24. On the EPYC of the third
 # generation 300 of n = 9 2.0 against 3.0 us, in float64 2.4 and 4.4, complex64 3.9 and 5.8, of n = 12 3.2 and 4.2, 4.7
