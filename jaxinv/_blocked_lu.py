@@ -26,7 +26,7 @@ from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._fused import materialised
 from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, LAPACK_BATCH_IS_SERIAL, is_one_thread, over_batch
 from jaxinv._lowering import device_count
-from jaxinv._lu import places
+from jaxinv._lu import permutation
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
 # Rows of a block, at most, and the n from which on, on an Intel Xeon of the fourth generation, 2026-11-26, float64: n =
@@ -124,7 +124,7 @@ def _factorised_in_parts(X):
 def _inverse(triangles, with_factors, X):
     n = X.shape[-1]
     LU, pivots = _factorised(triangles, X)
-    P = (places(pivots)[..., None, :] == lax.broadcasted_iota(pivots.dtype, LU.shape, LU.ndim - 2)).astype(X.dtype)
+    P = permutation(pivots, X.dtype)
     blocks = _blocks(n)
     D = diagonal_blocks(LU, blocks)
     over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxinv._fused import computed, materialised
 from jaxinv._lapack import in_turn
@@ -16,7 +17,7 @@ from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_u
 def lu_inverse(X: Array) -> tuple[Array, Array]:
     """P X = L U with partial pivoting, then L Z = P and U Y = Z; and the n factors of the determinant."""
     LU, pivots, row_of = lax.linalg.lu(X)
-    return _solved(LU, _permutation(row_of, X.dtype)), _factors(LU, pivots)
+    return _solved(LU, _permutation_by_rows(row_of, X.dtype)), _factors(LU, pivots)
 
 
 def lu_inverse_in_turn(X: Array, with_factors: bool) -> tuple[Array, ...]:
@@ -25,9 +26,9 @@ def lu_inverse_in_turn(X: Array, with_factors: bool) -> tuple[Array, ...]:
     def inverse(X):
         LU, pivots, row_of = lax.linalg.lu(X)
         if isinstance(X.shape[-1], int) and X.shape[-1] >= PLACES_FROM:
-            P = (places(pivots)[None] == lax.broadcasted_iota(pivots.dtype, X.shape, 0)).astype(X.dtype)
+            P = permutation(pivots, X.dtype)
         else:
-            P = _permutation(row_of, X.dtype)
+            P = _permutation_by_rows(row_of, X.dtype)
         return (_solved(LU, P), _factors(LU, pivots))[: 1 + with_factors]
 
     return in_turn(inverse, X)
@@ -39,7 +40,7 @@ def lu_inverse_in_turn(X: Array, with_factors: bool) -> tuple[Array, ...]:
 FEW_ENTRIES = 29**2
 
 
-def _permutation(row_of, dtype):
+def _permutation_by_rows(row_of, dtype):
     n = row_of.shape[-1]
     is_few = at_most(math.prod(row_of.shape) * n, FEW_ENTRIES)
     identity = jnp.asarray(np.eye(n, dtype=dtype)) if is_few else jnp.eye(n, dtype=dtype)
@@ -51,6 +52,14 @@ def _permutation(row_of, dtype):
 # 64 57 us in place of 76.
 EXCHANGES = 4
 PLACES_FROM = 30
+
+
+def permutation(pivots: Array, dtype: DTypeLike) -> Array:
+    """P, which makes the exchanges of rows `pivots`, shape (..., n), one after the other."""
+    place = places(pivots)[..., None, :]
+    return (place == lax.broadcasted_iota(pivots.dtype, (*pivots.shape, pivots.shape[-1]), pivots.ndim - 1)).astype(
+        dtype
+    )
 
 
 def places(pivots: Array) -> Array:
@@ -89,7 +98,7 @@ def turned_lu_inverse(X: Array) -> tuple[Array, Array]:
     """
     scale = materialised(_column_scales(X))  # once, not for each entry
     LU, pivots, row_of = lax.linalg.lu(jnp.flip(X * scale[..., None, :], (-2, -1)).mT)
-    Z = _solved(LU, _permutation(row_of, X.dtype))
+    Z = _solved(LU, _permutation_by_rows(row_of, X.dtype))
     Y = computed(scale[..., :, None] * jnp.flip(Z.mT, (-2, -1)))  # once, lest products keep both
     scale_of_row = jnp.take_along_axis(jnp.flip(scale, -1), row_of, axis=-1, mode="promise_in_bounds")
     return Y, _factors(LU, pivots) / scale_of_row
