@@ -23,10 +23,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
-from jaxinv._fused import materialised
 from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, LAPACK_BATCH_IS_SERIAL, is_one_thread, over_batch
 from jaxinv._lowering import device_count
 from jaxinv._lu import permutation
+from jaxinv._one_loop import materialised
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
 # Rows of a block, at most, and the n from which on, on an Intel Xeon of the fourth generation, 2026-11-26, float64: n =

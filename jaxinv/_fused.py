@@ -1,10 +1,7 @@
 """Many small matrices at once: a function of scalars, run over a batch as one vectorised loop on CPU.
 
-XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result. A variadic `reduce` stops
-that: over an axis of length 2 that repeats each entry, its reducer ignores the accumulator and maps the entries of one
-matrix to the entries of its result. XLA compiles it to one loop over the batch, which LLVM vectorises (the first of the
-two calls is dead code) and which is split over the cores. The slices that pick the entries are fused into it, so the
-loop reads the matrices as they lie. (Over an axis of length 1 the algebraic simplifier would remove the reduction.)
+XLA:CPU fuses an unrolled elimination by computing it anew for every entry of the result; `one_loop` stops that. The
+slices that pick the entries are fused into its loop over the batch, which so reads the matrices as they lie.
 
 The results are vectors over the batch, one for each entry; stacking them is a transposition. They are as large as the
 result: larger batches go through in chunks, see `ONE_PASS_BYTES`. At n = 2 there are no vectors, see `_two_by_two`.
@@ -12,9 +9,9 @@ result: larger batches go through in chunks, see `ONE_PASS_BYTES`. At n = 2 ther
 A loop that is split over cores in parts of unequal length asks in each step whether its part has ended, and LLVM leaves
 it scalar. So a batch is seen as a few equal lanes of matrices, which XLA splits instead, see `in_lanes`.
 
-On GPU and TPU the same is said by a `reduce_window` whose window is one entry. XLA:GPU makes one kernel of it, a thread
-for each matrix, and another of the stacking, see `_transposed`. Four real entries are what one thread reads and writes
-at once: left to be fused, they are one kernel with the stacking. `tests/test_compiled_for_gpu.py` reads these kernels.
+On GPU there is one kernel, a thread for each matrix, and another of the stacking, see `transposed`. Four real entries
+are what one thread reads and writes at once: left to be fused, they are one kernel with the stacking.
+`tests/test_compiled_for_gpu.py` reads these kernels.
 """
 
 import math
@@ -26,6 +23,7 @@ from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, most_lanes
 from jaxinv._lowering import device_count
+from jaxinv._one_loop import one_kernel, one_loop
 from jaxinv._scalars import numbers, parts
 from jaxinv._two_by_two import map_in_place
 
@@ -82,14 +80,14 @@ def map_matrices(
     if at_once:
         entries = _entries(reads, X.reshape(*_axes_at_once(shape), n * n))
         if n == 2 and not jnp.iscomplexobj(X):
-            out = _one_pass(lambda f, *vectors: f(*vectors), _stacked, f, sizes, places, entries)
+            out = _one_pass(lambda f, *vectors: f(*vectors), stacked, f, sizes, places, entries)
         else:
             out = _one_pass(one_kernel, at_once, f, sizes, places, entries)
         out = lax.optimization_barrier(out)  # so that what uses it does not compute or transpose it anew
         return tuple(Y.reshape(*shape, size) for Y, size in zip(out, sizes, strict=True))
     batch = batch_axes(shape)
     X = X.reshape(*batch, n * n)
-    one_pass = in_lanes(partial(_one_pass, one_loop, _stacked, f, sizes, places))
+    one_pass = in_lanes(partial(_one_pass, one_loop, stacked, f, sizes, places))
     if _fits_one_pass(batch, n * n, X.dtype.itemsize):
         out = one_pass(_entries(reads, _with_lanes(X)))
         if batch != out[0].shape[:-1]:
@@ -183,13 +181,13 @@ def _one_pass(run, columns, f, sizes, places, entries):
     return tuple(columns([next(placed) for _ in range(size)]) for size in sizes)
 
 
-def _stacked(vectors):
+def stacked(vectors):
     """An array with these vectors over a batch, of one shape, as its columns."""
     return jnp.stack(vectors, axis=-1)
 
 
-def _transposed(vectors):
-    """As `_stacked`, by the transposition of an array with these rows, on GPU.
+def transposed(vectors):
+    """As `stacked`, by the transposition of an array with these rows, on GPU.
 
     There a thread stacks an entry: it finds its vector by branches, and its neighbours take others. Lest XLA makes the
     transposition a matter of layout, and stacks anew, the rows are joined along the batch: in tiles, which lie on one
@@ -199,49 +197,12 @@ def _transposed(vectors):
     size, devices = shape[-1], device_count()
     is_whole_tiles = isinstance(size, int) and size % (TILE * devices) == 0
     if count <= FEW_VECTORS or (devices > 1 and not is_whole_tiles):
-        return _stacked(vectors)
+        return stacked(vectors)
     tile = TILE if is_whole_tiles else size
     rows = jnp.concatenate([x.reshape(*shape[:-1], -1, tile) for x in vectors], axis=-1)
     return rows.reshape(*shape[:-1], -1, count, tile).mT.reshape(*shape, count)
 
 
-map_at_once = partial(map_matrices, at_once=_transposed)
+map_at_once = partial(map_matrices, at_once=transposed)
 # Of the blocks of larger matrices: n = 16 17 ns with the transposition, 11 without.
-map_blocks_at_once = partial(map_matrices, at_once=_stacked)
-
-
-def one_loop(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
-    """`f` on the scalars at each index of arrays of one shape, as one loop, with what computes them fused into it.
-
-    Results have the dtypes of the `vectors` in their order, and are as many: beyond those of `f` they hold zeros.
-    """
-    axis = vectors[0].ndim
-    twice = tuple(jnp.broadcast_to(X[..., None], (*X.shape, 2)) for X in vectors)
-    return lax.reduce(twice, _zeros(vectors), partial(_last, f), (axis,))
-
-
-def one_kernel(f: Callable[..., Sequence], *vectors: Array) -> Sequence[Array]:
-    """As `one_loop`, on GPU and TPU."""
-    ones = (1,) * vectors[0].ndim
-    return lax.reduce_window(vectors, _zeros(vectors), partial(_last, f), ones, ones, "VALID")
-
-
-def computed(X: Array) -> Array:
-    """`X`, computed in a loop of its own, once: XLA:CPU fuses through `optimization_barrier`, not through `reduce`."""
-    return one_loop(lambda x: (x,), X)[0]
-
-
-def _last(f, _, scalars):
-    """A reducer that takes the last entries for all; it closes over no array, since JAX keeps it in a cache."""
-    out = tuple(f(*scalars))
-    return out + tuple(lax.full_like(x, 0) for x in scalars[len(out) :])
-
-
-def _zeros(vectors):
-    return tuple(jnp.zeros((), X.dtype) for X in vectors)
-
-
-def materialised(X: Array) -> Array:
-    """`X`, written to memory: XLA:CPU fuses through `optimization_barrier`, but not through a `reduce_window`."""
-    ones = (1,) * X.ndim
-    return lax.reduce_window((X,), (jnp.zeros((), X.dtype),), lambda _, x: x, ones, ones, "VALID")[0]
+map_blocks_at_once = partial(map_matrices, at_once=stacked)

@@ -14,10 +14,18 @@ from jax.typing import DTypeLike
 
 from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices
+from jaxinv._gauss_jordan import gauss_jordan_inverse
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._large_lu import large_lu_inverse
 from jaxinv._lowering import at_most, device_count, on_shards
-from jaxinv._lu import lu_blocks_inverse, lu_inverse, lu_inverse_in_turn, lu_product_inverse, turned_lu_inverse
+from jaxinv._lu import (
+    lu_blocks_inverse,
+    lu_inverse,
+    lu_inverse_in_turn,
+    lu_product_inverse,
+    scaled_inverse,
+    turned_lu_inverse,
+)
 from jaxinv._panel_lu import panel_lu_inverse
 from jaxinv._products import small_or_large_matmul
 from jaxinv._row_lu import row_lu_inverse
@@ -33,9 +41,9 @@ from jaxinv._unrolled_lu import lu_inverse_entries
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
 # n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s. On a GPU one thread
-# inverts a matrix: on an NVIDIA H200 n = 8 0.84 against the library's 3.2 ns; compiled for 5 s, n = 10 for 14 s.
+# inverts a matrix: on an NVIDIA H200 n = 8 0.35 against the library's 3.1 ns; n = 9 compiles for 13 s.
 UNROLLED_UP_TO = 8
-# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s. On a GPU n = 7 is six kernels.
+# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s, on a GPU for 15.
 UNROLLED_COMPLEX_UP_TO = 6
 # XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8, on AMD EPYC of the
 # third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, on that EPYC at 75 of 3,
@@ -98,12 +106,20 @@ LARGE_UP_TO = 2048
 # ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,
 # complex64 n = 512 9.9 against 10.5, n = 1024 55 against 70, n = 2048 357 against 410; n = 1000 0 to 3 %.
 TURNED_FROM = 512
-# On an NVIDIA H200, JAX 0.11.2, 2026-11-26, batches of 128 or 256 MiB, float32: n = 9 6.3 against the library's 8.3 ns,
-# n = 12 6.8 against 10, n = 16 11.8 against 13.6, n = 24 29 against 33, n = 32 49 against 62; float64 n = 32 80 against
-# 99; complex64 n = 9 8.6 against 11.5, n = 16 21.4 against 22.0, but n = 24 59 against 53. n = 64 346 against 463, but
-# with 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20 kernels: n = 9 even
-# with the library at batches of 10000, n = 32 at 4000.
-PRODUCT_UP_TO, PRODUCT_COMPLEX_UP_TO = 32, 16
+# On an NVIDIA H200, JAX 0.11.2, 2026-11-27, batches of 256 MiB, against the library and its LU with our product:
+# float32 n = 9 0.69, 8.2 and 5.7 ns, n = 10 1.0 and 8.7, n = 12 2.1, 9.8 and 6.6, n = 13 3.1, 11.6 and 11.6, n = 14 3.7
+# and 11.2, but it compiles for more than 10 s; float64 n = 9 1.2, 13 and 10, n = 12 5.7, 16 and 11.5; complex64 n = 7
+# 0.78 and 5.0, n = 8 1.2 and 5.2, n = 9 2.1, 12.4 and 11.1, n = 10 3.8 and 12.7; complex128 n = 7 1.5 and 7.9, n = 8
+# 3.3 and 9.2. Calls with so many vectors take 100 to 200 us to n = 10 (complex 8), and 400 to 600 beyond.
+GAUSS_JORDAN_UP_TO = {"float32": 13, "float64": 12, "complex64": 10, "complex128": 8}
+GAUSS_JORDAN_FROM_ENTRIES = 2_000_000, 10, 8_000_000  # to n = 10, and beyond
+GAUSS_JORDAN_COMPLEX_FROM_ENTRIES = 4_000_000, 8, 8_000_000
+# On the H200, 2026-11-26, batches of 128 or 256 MiB, the library's LU with our product, float32: n = 9 6.3 against the
+# library's 8.3 ns, n = 12 6.8 against 10, n = 16 11.8 against 13.6, n = 24 29 against 33, n = 32 49 against 62; float64
+# n = 32 80 against 99; complex64 n = 9 11.1 against 12.4, but n = 16 23.7 against 21.3, n = 24 59 against 53. n = 64
+# 346 against 463, but with 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20
+# kernels: n = 9 even with the library at batches of 10000, n = 32 at 4000.
+PRODUCT_UP_TO, PRODUCT_COMPLEX_UP_TO = 32, 10
 PRODUCT_FROM_ENTRIES = 4_000_000
 # On the H200 as well, float32: n = 64 330 to 350 against 470 ns, n = 128 1.6 against 2.2 us, n = 256 9.8 against 12.2
 # us, but it compiles longer, for 10 to 20 s. Other types not timed.
@@ -126,13 +142,7 @@ def kernel_name(
     name, is_complex = jnp.dtype(dtype).name, jnp.issubdtype(dtype, jnp.complexfloating)
     is_unrolled = at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
     if platform != "cpu":
-        if is_unrolled:
-            return "elementwise LU"
-        entries = batch * n**2 if platform == "gpu" and isinstance(batch, int) and isinstance(n, int) else 0
-        if entries >= PRODUCT_FROM_ENTRIES and n <= (PRODUCT_COMPLEX_UP_TO if is_complex else PRODUCT_UP_TO):
-            return "LU and product"
-        is_blocks = entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0)
-        return "LU and blocks" if is_blocks else "batched LU"
+        return "elementwise LU" if is_unrolled else _larger_kernel_name(n, batch, name, platform)
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
         least, most = ROW_ANY_FROM_TO.get(name, (1, 0))
@@ -154,6 +164,21 @@ def kernel_name(
     if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
         return "turned LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
+
+
+def _larger_kernel_name(n, batch, name, platform):
+    """The kernel on GPU and TPU for matrices that no single kernel of XLA inverts."""
+    if platform != "gpu" or not (isinstance(n, int) and isinstance(batch, int)):
+        return "library LU"
+    entries, is_complex = batch * n**2, name.startswith("complex")
+    few, beyond, many = GAUSS_JORDAN_COMPLEX_FROM_ENTRIES if is_complex else GAUSS_JORDAN_FROM_ENTRIES
+    if n <= GAUSS_JORDAN_UP_TO.get(name, 0) and entries >= (many if n > beyond else few) and device_count() == 1:
+        return "elementwise Gauss-Jordan"
+    if entries >= PRODUCT_FROM_ENTRIES and n <= (PRODUCT_COMPLEX_UP_TO if is_complex else PRODUCT_UP_TO):
+        return "LU and product"
+    if entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0):
+        return "LU and blocks"
+    return "library LU"
 
 
 def inverse_kernel(X: Array, structure: str = "general", products_follow: bool = False) -> Array:
@@ -251,7 +276,11 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "large LU": partial(_on_one_device, large_lu_inverse, _batched),
     "batched LU": _batched,
     "turned LU": partial(_on_one_device, _turned, _batched),
-    "LU and product": partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul),
+    "elementwise Gauss-Jordan": gauss_jordan_inverse,
+    "library LU": partial(scaled_inverse, _batched),
+    "LU and product": partial(
+        scaled_inverse, partial(lu_product_inverse, elementwise_triangles, small_or_large_matmul)
+    ),
     "LU and blocks": partial(lu_blocks_inverse, elementwise_triangles, BLOCK_ON_GPU),
     "LU in turn": lu_inverse_in_turn,
     "elementwise LU": partial(_unrolled, map_at_once),

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._fused import materialised
 from jaxinv._lapack import lu_in_one_thread, triangular_inverses_in_one_thread
+from jaxinv._one_loop import materialised
 from jaxinv._panels import loop
 from jaxinv._triangular import (
     diagonal_blocks,

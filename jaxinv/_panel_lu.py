@@ -26,7 +26,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, many, most_lanes
-from jaxinv._fused import computed, materialised, one_loop
+from jaxinv._one_loop import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
 # Measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxinv._fused import computed, materialised
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
+from jaxinv._one_loop import computed, materialised
 from jaxinv._triangular import matmul as full_matmul
 from jaxinv._two_by_two import gathered, scattered
 

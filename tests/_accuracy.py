@@ -20,9 +20,11 @@ KERNELS = {
     "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
+    "library LU": (9,),
     "turned LU": (9, 20),
     "LU in turn": (9, 33),
     "elementwise LU": (2, 4, 8),
+    "elementwise Gauss-Jordan": (7, 9, 13),
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),
 }
@@ -35,10 +37,12 @@ AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so th
 
 def is_tested(kernel, n, dtype):
     """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
-    if kernel == "batched LU":
-        return _kernels.LAPACK_BATCH_IS_SERIAL
+    if kernel in ("batched LU", "library LU"):  # which differ for complex matrices
+        return _kernels.LAPACK_BATCH_IS_SERIAL and (kernel == "batched LU" or np.dtype(dtype).kind == "c")
     platforms = (("cpu", batch) for batch in (1, 16, 1000, 10**6)), (("gpu", 10**6),)
     used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
+    if kernel == "elementwise Gauss-Jordan":  # where JAX has one device
+        return n <= _kernels.GAUSS_JORDAN_UP_TO[np.dtype(dtype).name]
     return (
         kernel in ("LU in turn", "turned LU")
         or kernel in used

@@ -22,6 +22,8 @@ import jaxinv
 
 BATCH = 100_000
 SIZES = (2, 3, 5, 8)
+# More matrices than a GPU has threads: XLA would give several to each. From n = 9 on in several kernels.
+MANY, SIZES_OF_MANY = 2**20, (3, 8, 9, 12)
 SHARDED_SIZES, SHARDED_BATCH = (4, 12, 40), 2**16  # over eight devices in auto mode: each kernel that it has on GPU
 ONE_SHARDED = 4096  # rows over eight devices, of which panels are large enough for many threads on CPU
 DEVICE = "NVIDIA H100 80GB HBM3"
@@ -79,7 +81,7 @@ def compiled(name, n, dtype, sharding, folder, batch=BATCH):
     def f(X):
         return FUNCTIONS[name](X)
 
-    f.__name__ = f"{name}_{n}_{dtype}".replace(" ", "_")  # names the files of the assembly
+    f.__name__ = f"{name}_{n}_{dtype}_{batch}".replace(" ", "_")  # names the files of the assembly
     X = jax.ShapeDtypeStruct((batch, n, n), dtype)
     hlo = jax.jit(f, in_shardings=sharding, out_shardings=sharding).lower(X).compile().as_text()
     files = folder.glob(f"module_*.jit_{f.__name__}.*.ptx")
@@ -108,7 +110,9 @@ def main(folder):
     devices = topologies.get_topology_desc("H100", platform="cuda", target_config=description, topology="1x1x8").devices
     alone = SingleDeviceSharding(devices[0])
     found = {str(case): summary(*compiled(*case, alone, folder)) for case in CASES}
+    found |= {f"many {n}": summary(*compiled("inv", n, "float32", alone, folder, MANY)) for n in SIZES_OF_MANY}
     mesh = Mesh(np.array(devices), ("batch",), axis_types=(AxisType.Auto,))
+    jax.device_count = lambda *_: len(devices)  # as where there are so many
     for n in SHARDED_SIZES:
         hlo, _ = compiled("inv", n, "float32", NamedSharding(mesh, PartitionSpec("batch")), folder, SHARDED_BATCH)
         found[f"sharded {n}"] = [word for word in COLLECTIVES if word in hlo]

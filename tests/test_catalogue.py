@@ -18,7 +18,7 @@ def name_of(case):
     return f"{case[0]}-{case[1]}-{np.dtype(case[2]).name}"
 
 
-ALSO_LONG = (("panel LU", 13), ("LU and product", 32), ("LU and blocks", 40))
+ALSO_LONG = (("panel LU", 13), ("elementwise Gauss-Jordan", 13), ("LU and product", 32), ("LU and blocks", 40))
 
 
 def is_long(kernel, n, dtype):
@@ -26,7 +26,8 @@ def is_long(kernel, n, dtype):
     double precision of more than n = 3 only where there are several devices or the batch is symbolic.
     """
     of_single, is_complex = np.dtype(dtype) == np.float32, np.dtype(dtype).kind == "c"
-    if (kernel, n) in ALSO_LONG or (n > 9 and not of_single) or (n > 7 and is_complex and "panel" in kernel):
+    in_many_loops = "panel" in kernel or "Gauss" in kernel
+    if (kernel, n) in ALSO_LONG or (n > 9 and not of_single) or (n > 7 and is_complex and in_many_loops):
         return True
     return kernel == "fused LU" and ((n > 3 and np.finfo(dtype).bits == 64) or (n > 5 and is_complex))
 

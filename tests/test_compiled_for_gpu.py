@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from _gpu_compiler import CASES, SHARDED_SIZES, SIZES
+from _gpu_compiler import CASES, SHARDED_SIZES, SIZES, SIZES_OF_MANY
 
 import jaxinv
-from jaxinv import _panels
+from jaxinv import _gauss_jordan, _panels
 
 PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 if not any(map(importlib.util.find_spec, PLUGINS)):
@@ -61,6 +61,17 @@ def test_inverse_is_one_kernel_and_its_stacking(compiled, n):
     else:  # each entry written once by the one, and no entry computed by the other
         assert max(found["stores"]) == n * n
         assert any("transpose" in name for name in found["names"]), "stacked by branches: n = 8 takes twice as long"
+
+
+@pytest.mark.parametrize("n", SIZES_OF_MANY)
+def test_a_thread_inverts_one_matrix_of_many(compiled, n):
+    """The registers of a thread do not hold four of n = 8."""
+    found, is_one_kernel = compiled[f"many {n}"], n < 9
+    assert not found["library calls"]
+    assert found["divisions"] == (n * (n + 1) // 2 if is_one_kernel else n * n)
+    eliminations = sum("reduce_window" in name for name in found["names"])
+    assert eliminations == (1 if is_one_kernel else len(_gauss_jordan._kernels(n, False)))
+    assert found["kernels"] <= eliminations + (1 if n < 10 else 3), "more than stacks and joins the rows"
 
 
 @pytest.mark.parametrize("name", ["gradient", "jvp"])

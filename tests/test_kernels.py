@@ -13,7 +13,7 @@ from _limits import MEASURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
-from jaxinv import _blocked_lu, _fused, _kernels, _lapack, _lu, _panel_lu, _products
+from jaxinv import _blocked_lu, _fused, _gauss_jordan, _kernels, _lapack, _lu, _panel_lu, _products
 from jaxinv._row_lu import row_lu_inverse
 
 EPS = np.finfo(np.float32).eps
@@ -141,19 +141,28 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(100, batch, "float64") for batch in (1, 25, 26)] == ["batched LU", lapack, blocked]
 
 
-def test_the_table_for_accelerators():
+def test_the_table_for_accelerators(monkeypatch):
     """As the README says it."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     name = lambda n, entries, dtype="float32", platform="gpu": _kernels.kernel_name(
         n, -(-entries // n**2), dtype, platform
     )
-    elementwise, product, blocks, library = "elementwise LU", "LU and product", "LU and blocks", "batched LU"
-    many = 8 * 10**6
-    assert [name(n, many) for n in (8, 9, 32, 33, 128, 129)] == [elementwise, *[product] * 2, *[blocks] * 2, library]
-    assert [name(n, many, "float64") for n in (8, 9, 32, 33)] == [elementwise, *[product] * 2, library]
-    assert [name(n, many, "complex64") for n in (6, 7, 16, 17)] == [elementwise, *[product] * 2, library]
-    assert [name(n, 4 * 10**6 - n**2) for n in (8, 9, 32, 33)] == [elementwise, *[library] * 3]
-    assert [name(n, 4 * 10**6) for n in (8, 9, 32, 33)] == [elementwise, *[product] * 2, library]
+    elementwise, product, blocks, library = "elementwise LU", "LU and product", "LU and blocks", "library LU"
+    passes, many = "elementwise Gauss-Jordan", 8 * 10**6
+    sizes = (8, 9, 13, 14, 32, 33, 128, 129)
+    assert [name(n, many) for n in sizes] == [elementwise, *[passes] * 2, *[product] * 2, *[blocks] * 2, library]
+    assert [name(n, many, "float64") for n in (8, 12, 13, 32, 33)] == [elementwise, passes, *[product] * 2, library]
+    assert [name(n, many, "complex64") for n in (6, 7, 10, 11)] == [elementwise, *[passes] * 2, library]
+    assert [name(n, many, "complex128") for n in (6, 8, 9, 10, 11)] == [elementwise, passes, *[product] * 2, library]
+    assert [name(n, many - n**2) for n in (10, 11, 13, 32, 33)] == [passes, *[product] * 3, library]
+    assert [name(n, 4 * 10**6 - n**2) for n in (8, 10, 11, 14, 32)] == [elementwise, passes, *[library] * 3]
+    assert [name(n, 4 * 10**6, "complex64") for n in (7, 8, 9, 10)] == [*[passes] * 2, *[product] * 2]
+    assert [name(n, 4 * 10**6 - n**2, "complex64") for n in (6, 7, 9)] == [elementwise, *[library] * 2]
+    assert [name(n, 2 * 10**6 - n**2) for n in (8, 9, 13)] == [elementwise, *[library] * 2]
     assert [name(n, many, platform="tpu") for n in (8, 9, 32, 33)] == [elementwise, *[library] * 3]
+    monkeypatch.setattr(jax, "device_count", lambda *_: 8)
+    assert [name(n, many) for n in (8, 9, 32)] == [elementwise, *[product] * 2]
+    assert [name(n, many, "complex64") for n in (6, 7, 10)] == [elementwise, *[product] * 2]
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -161,7 +170,34 @@ def test_the_table_for_accelerators():
 def test_columns_by_a_transposition(monkeypatch, devices, shape):
     monkeypatch.setattr(jax, "device_count", lambda *_: devices)
     vectors = list(np.random.default_rng(0).standard_normal((9, *shape)))
-    np.testing.assert_array_equal(_fused._transposed([jnp.asarray(x) for x in vectors]), np.stack(vectors, -1))
+    np.testing.assert_array_equal(_fused.transposed([jnp.asarray(x) for x in vectors]), np.stack(vectors, -1))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize(("n", "shape"), [(3, (7,)), (3, (2, 32)), (5, (64,))])
+def test_elementwise_kernels_on_one_device_and_several_equal_numpy(monkeypatch, devices, n, shape):
+    """On one device entries are added to vectors of even length, and left out again."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: devices)
+    X = np.random.default_rng(n).standard_normal((*shape, n, n)) + 3 * np.eye(n)
+    for kernel in ("elementwise LU", "elementwise Gauss-Jordan"):
+        Y, factors = jax.jit(partial(_kernels.KERNELS[kernel], with_factors=True))(X)
+        np.testing.assert_allclose(Y, np.linalg.inv(X), rtol=0, atol=1e-13 * np.abs(Y).max(), err_msg=kernel)
+        np.testing.assert_allclose(factors.prod(-1), np.linalg.det(X), rtol=1e-12, err_msg=kernel)
+
+
+@pytest.mark.parametrize(("n", "is_complex"), [(7, True), (9, False), (9, True), (13, False)])
+def test_each_step_of_an_elimination_is_in_one_kernel_of_few_operations(n, is_complex):
+    kernels = _gauss_jordan._kernels(n, is_complex)
+    assert [step for steps in kernels for step in steps] == list(range(2 * n))
+    scalars = [jnp.ones(1, np.complex64)] * (n * n if is_complex else -(-(n**2) // 2))
+    for steps in kernels:
+        known = sum(step < n for step in range(steps[0]))
+        operands = [*scalars, *[jnp.ones(1, np.int32)] * known]
+        f = partial(_gauss_jordan._after, n, steps, len(scalars), is_complex, False)
+        operations = [eqn.primitive.name for eqn in jax.make_jaxpr(f)(*operands).eqns]
+        counted = sum(_gauss_jordan._operations(n, step, is_complex) for step in steps)
+        spent = len(operations) - sum(name in ("broadcast_in_dim", "real", "imag", "complex") for name in operations)
+        assert abs(spent - counted) < 0.1 * counted, steps
 
 
 @pytest.mark.parametrize(("n", "batch"), [(2, 512), (3, 512), (8, 512), (3, 96)])  # 96: tiles would span devices

@@ -147,7 +147,7 @@ def test_the_table_gives_it_single_matrices(monkeypatch):
     assert [name(n) for n in (511, 512, 4096)] == ["batched LU", "turned LU", "turned LU"]
     assert {name(600, dtype) for dtype in DTYPES} == {"turned LU"}
     assert name(600, batch=2) in ("batched LU", "LU in turn")
-    assert _kernels.kernel_name(600, 1, "float32", "gpu") == "batched LU"
+    assert _kernels.kernel_name(600, 1, "float32", "gpu") == "library LU"
     X = jnp.asarray(normal(40, "float32"))
     for devices, kernel in ((1, turned_lu_inverse), (8, lu_inverse)):
         monkeypatch.setattr(_kernels, "device_count", lambda devices=devices: devices)
