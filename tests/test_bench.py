@@ -46,6 +46,7 @@ def bench(tmp_path, change, *arguments):
     return run([*changed(tmp_path, change), "bench", *arguments])
 
 
+@pytest.mark.later
 def test_bench_writes_table_json_and_markdown(tmp_path):
     json_file, markdown = tmp_path / "bench.json", tmp_path / "bench.md"
     rivals = ["--rivals", "builtin", "copy", "matmul"]
@@ -71,6 +72,7 @@ def test_bench_writes_table_json_and_markdown(tmp_path):
     assert sum(line.startswith("| 2 | 5 |") for line in lines) == 2
 
 
+@pytest.mark.later
 def test_bench_hanging_builtin_is_no_answer(tmp_path):
     json_file = tmp_path / "bench.json"
     result = bench(

@@ -21,6 +21,10 @@ def name_of(case):
 ALSO_LONG = (("panel LU", 13), ("elementwise Gauss-Jordan", 13), ("LU and product", 32), ("LU and blocks", 40))
 
 
+LATER = [("elementwise Gauss-Jordan", 7, dtype) for dtype in (np.float32, np.float64)]
+LATER += [("elementwise Gauss-Jordan", 9, np.float64), ("elementwise Gauss-Jordan", 7, np.complex128)]
+
+
 def is_long(kernel, n, dtype):
     """The larger sizes in other types than single precision compile and compute for minutes; the fused loop is given
     double precision of more than n = 3 only where there are several devices or the batch is symbolic.
@@ -33,7 +37,8 @@ def is_long(kernel, n, dtype):
 
 
 def params(cases):
-    return [pytest.param(case, id=name_of(case), marks=[pytest.mark.long] if is_long(*case) else []) for case in cases]
+    marks = lambda case: [pytest.mark.long] if is_long(*case) else [pytest.mark.later] if case in LATER else []
+    return [pytest.param(case, id=name_of(case), marks=marks(case)) for case in cases]
 
 
 @pytest.fixture(scope="module", params=params(CASES))

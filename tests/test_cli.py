@@ -21,7 +21,7 @@ check.TIMED = (check.Case(2, 10, "float32", "forward"),)
 """
 
 
-@pytest.mark.long
+@pytest.mark.later
 def test_check_all_is_well():
     result = run([sys.executable, "-m", "jaxinv", "--no-timing"])
     assert result.returncode == 0, result.stdout + result.stderr
@@ -60,6 +60,7 @@ jaxinv.inv = wrong
     assert result.stdout.count("FAILED") == 2
 
 
+@pytest.mark.later
 def test_check_crash_and_hang_exit_with_1(tmp_path):
     change = f"""{FEW_CHECKS}
 check.CHECK_TIMEOUT = 5.0
@@ -96,7 +97,7 @@ def test_check_interrupt_prints_what_was_measured(tmp_path):
     assert out.rstrip().endswith("interrupted")
 
 
-@pytest.mark.long
+@pytest.mark.later
 def test_check_interrupt_after_a_failure_is_an_interrupt(tmp_path):
     change = (
         FEW_CHECKS
@@ -146,8 +147,8 @@ check.TIMED = 2 * check.TIMED[:1]
     ("variables", "in_colour"),
     [
         pytest.param({"NO_COLOR": ""}, True, id="terminal"),
-        pytest.param({"NO_COLOR": "1"}, False, id="NO_COLOR"),
-        pytest.param({"TERM": "dumb"}, False, id="dumb", marks=pytest.mark.long),
+        pytest.param({"NO_COLOR": "1"}, False, id="NO_COLOR", marks=pytest.mark.later),
+        pytest.param({"TERM": "dumb"}, False, id="dumb", marks=pytest.mark.later),
     ],
 )
 def test_colours_on_a_terminal_only(tmp_path, variables, in_colour):

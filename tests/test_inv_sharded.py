@@ -239,6 +239,7 @@ def test_singular_matrix_is_not_finite(assume_a):
     assert not np.isfinite(Y).all()
 
 
+@pytest.mark.later
 def test_memory_and_communication_at_2048():
     """At most 4 n^2 / P entries and a panel on each device, n^2 words received and what stages add, no matrix whole."""
     n, devices = 2048, 8

@@ -50,7 +50,7 @@ small = pytest.mark.parametrize(
     ("n", "dtype"),
     [
         *((n, jnp.float32) for n in SIZES),
-        *(pytest.param(n, jnp.bfloat16, marks=[pytest.mark.long] if n > 2 else []) for n in SIZES),
+        *(pytest.param(n, jnp.bfloat16, marks=[pytest.mark.later] if n > 2 else []) for n in SIZES),
         *((n, jnp.complex64) for n in COMPLEX_SIZES),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -58,7 +58,7 @@ small = pytest.mark.parametrize(
 batches = pytest.mark.parametrize("batch", [(), (MATRICES,)], ids=str)
 dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64, jnp.bfloat16], ids=lambda d: d.__name__)
 functions = pytest.mark.parametrize("name", FUNCTIONS)
-accelerators = pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.long)])
+accelerators = pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.later)])
 
 
 def exported(f, shape, dtype=jnp.float32, platforms=("cuda",)):
@@ -160,7 +160,7 @@ def test_inverse_is_the_work_of_one_lu(n, batch, dtype, name, platform):
 @accelerators
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [("gradient", jnp.float32), pytest.param("gradient", jnp.bfloat16, marks=pytest.mark.long), ("jvp", jnp.float32)],
+    [("gradient", jnp.float32), pytest.param("gradient", jnp.bfloat16, marks=pytest.mark.later), ("jvp", jnp.float32)],
 )
 def test_derivative_inverts_once(n, batch, dtype, name, platform):
     module = lowered(name, n, batch, dtype, platform)

@@ -66,8 +66,14 @@ def test_stored_notebook_names_no_machine_path(path):
     assert not re.findall(r"(?:/home/|/root/|/tmp/|/Users/|/work/|site-packages|[A-Z]:\\)\S*", stored)
 
 
-@pytest.mark.long
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=getattr(pytest.mark, "later" if path.stem == "quickstart" else "long"))
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 @pytest.mark.timeout(2 * SECONDS)
 def test_notebook_runs(path, monkeypatch):
     package = str(Path(jaxinv.__file__).parents[1])  # the kernel imports the package under test

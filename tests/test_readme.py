@@ -58,6 +58,7 @@ def test_every_python_block_is_an_example():
     assert sum(map(len, BLOCKS.values())) == blocks > 0
 
 
+@pytest.mark.later
 @pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks])
 def test_examples_run(page, tmp_path):
     run_examples(BLOCKS[page], tmp_path)
@@ -84,6 +85,6 @@ def test_wrong_example_fails(example, tmp_path):
         run_examples(["import jaxinv", example, "import jax"], tmp_path)
 
 
-@pytest.mark.long
+@pytest.mark.later
 def test_docstring_examples_run(tmp_path):
     run(tmp_path, "-c", DOCSTRINGS)

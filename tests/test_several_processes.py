@@ -25,7 +25,9 @@ def environment(**more):
     return ours | {"PYTHONPATH": str(Path(jaxinv.__file__).parents[1]), "JAX_PLATFORMS": "cpu"} | more
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(2, marks=pytest.mark.later), pytest.param(4, marks=pytest.mark.long)]
+)
 def test_inverse_and_gradient_are_those_of_one_process(processes, tmp_path):
     command = [sys.executable, SCRIPT, str(processes), "--n", str(N)]
     done = subprocess.run(

@@ -134,7 +134,7 @@ def program(f, derivative, *arrays):
 @pytest.mark.parametrize(
     ("case", "function"),
     [
-        pytest.param(case, f, marks=[pytest.mark.long] if case in IS_LONG else [])
+        pytest.param(case, f, marks=[pytest.mark.long] if case in IS_LONG else [pytest.mark.later] * (f != "inv"))
         for case in SEVERAL_AXES
         for f in FUNCTIONS
         if f == "inv" or case in ("one chunk", "LAPACK", "positive definite")

@@ -164,7 +164,10 @@ LARGE_IN_OTHER_DTYPES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.complex64, np.complex128])
+LATER = [pytest.param(dtype, marks=pytest.mark.later) for dtype in (np.float64, np.complex64)]
+
+
+@pytest.mark.parametrize("dtype", [*LATER, np.complex128])
 @pytest.mark.parametrize(
     ("kernel", "n"),
     [*IN_OTHER_DTYPES, *(pytest.param(*case, marks=pytest.mark.long) for case in LARGE_IN_OTHER_DTYPES)],

@@ -153,7 +153,7 @@ def compare(f, names, n):
 @pytest.mark.parametrize(
     ("derivative", "n"),
     [
-        pytest.param(name, n, marks=[pytest.mark.long] if n > 3 and name not in SHORT else [])
+        pytest.param(name, n, marks=[pytest.mark.later if name in SHORT else pytest.mark.long] if n > 3 else [])
         for name in DERIVATIVES
         for n in SIZES
     ],

@@ -121,7 +121,10 @@ def test_no_large_matrix_is_transposed():
     assert transposing_copies(jaxinv.inv) == 0
 
 
-@pytest.mark.parametrize(("kernel", "n", "dtype"), [("turned LU", 600, "float64"), ("large LU", 1024, "float32")])
+@pytest.mark.parametrize(
+    ("kernel", "n", "dtype"),
+    [("turned LU", 600, "float64"), pytest.param("large LU", 1024, "float32", marks=pytest.mark.later)],
+)
 @pytest.mark.usefixtures("on_cpu", "measured_limits")
 def test_the_gradient_holds_little_more_than_half_of_the_temporary_memory_of_the_builtin(monkeypatch, kernel, n, dtype):
     """Three matrices; products must read Y, not the solution from which it is made."""
@@ -155,7 +158,7 @@ def test_the_table_gives_it_single_matrices(monkeypatch):
         np.testing.assert_array_equal(Y, jax.jit(lambda X, kernel=kernel: kernel(X)[0])(X))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("complex128", marks=pytest.mark.later)])
 @pytest.mark.usefixtures("measured_limits")
 def test_single_matrices_through_the_public_functions(dtype):
     n = _kernels.TURNED_FROM
