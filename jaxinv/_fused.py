@@ -181,12 +181,12 @@ def _one_pass(run, columns, f, sizes, places, entries):
     return tuple(columns([next(placed) for _ in range(size)]) for size in sizes)
 
 
-def stacked(vectors):
+def stacked(vectors: Sequence[Array]) -> Array:
     """An array with these vectors over a batch, of one shape, as its columns."""
     return jnp.stack(vectors, axis=-1)
 
 
-def transposed(vectors):
+def transposed(vectors: Sequence[Array]) -> Array:
     """As `stacked`, by the transposition of an array with these rows, on GPU.
 
     There a thread stacks an entry: it finds its vector by branches, and its neighbours take others. Lest XLA makes the

@@ -17,17 +17,16 @@ https://doi.org/10.1137/1.9780898718027. Its errors are those of LU on the matri
 """
 
 import math
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxinv._fused import stacked, transposed
 from jaxinv._one_loop import one_kernel_of_odd_length
-from jaxinv._scalars import index_like, numbers, parts, pivot_size, quotient, reciprocal, select
+from jaxinv._scalars import numbers, parts, quotient, reciprocal
 from jaxinv._triangular import even_blocks
+from jaxinv._unrolled_lu import exchange_rows, row_of_largest
 
 # Operations of a kernel. XLA makes one function of up to 2000, and of more hundreds with all entries as arguments: LU
 # of n = 9, with 3000, compiles for 13 s, of n = 10 for 25 s, n = 12 150 s, and n = 12 by these steps for 12 s.
@@ -43,21 +42,19 @@ def gauss_jordan_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
     """
     *shape, n, _ = X.shape
     batch, is_complex = math.prod(shape), jnp.iscomplexobj(X)
-    Z = X.reshape(batch, n * n)
-    state: Sequence[Array] = [Z[:, k] for k in range(n * n)]
-    state = state if is_complex else _in_pairs(state)
+    entries = [X.reshape(batch, n * n)[:, k] for k in range(n * n)]
+    state = entries if is_complex else _in_pairs(entries)
     p: list[Array] = []
     pivots: list[Array] = []
     for steps in _kernels(n, is_complex):
         new = sum(step < n for step in steps)
-        zero = state[0] if is_complex else lax.real(state[0])
-        spare = [jnp.zeros_like(zero)] * (new * with_factors), [jnp.zeros_like(zero, jnp.int32)] * new
+        zero = jnp.zeros_like(state[0] if is_complex else lax.real(state[0]))
+        left = [zero] * (new * with_factors) + [jnp.zeros_like(zero, jnp.int32)] * new  # for as many results
         f = partial(_after, n, steps, len(state), is_complex, with_factors)
-        out = one_kernel_of_odd_length(f, *state, *p, *spare[0], *spare[1])
-        rest = iter(out[len(state) + len(p) :])
-        state, p = out[: len(state)], list(out[len(state) : len(state) + len(p)])
-        pivots += [next(rest) for _ in spare[0]]
-        p += rest
+        results = iter(one_kernel_of_odd_length(f, *state, *p, *left))
+        state, p = [next(results) for _ in state], [next(results) for _ in p]
+        pivots += [next(results) for _ in range(new * with_factors)]
+        p += results
     entries = [z[:batch] for z in (state if is_complex else parts(state)[: n * n])]
     rows = even_blocks(n, max(STACKED // n, 1))
     Y = jnp.concatenate([transposed(entries[block.start * n : block.stop * n]) for block in rows], axis=-1)
@@ -97,9 +94,9 @@ def _operations(n, step, is_complex):
 
 
 def _after(n, steps, count, is_complex, with_factors, *scalars):
-    """The scalars after these steps, of which the first `count` are the entries, then the exchanges p known so far.
+    """The scalars after these steps, of which the first `count` are the entries, and the next the p known so far.
 
-    And the new pivots, if asked for, and exchanges, for which as many scalars are left.
+    The others give way to the new pivots, if asked for, and the new p.
     """
     z = numbers(parts(scalars[:count])[: n * n * (1 + is_complex)], of_complex=is_complex)
     Z = [list(z[i * n : (i + 1) * n]) for i in range(n)]
@@ -108,36 +105,17 @@ def _after(n, steps, count, is_complex, with_factors, *scalars):
     pivots = []
     for step in steps:
         if step < n:
-            p.append(_largest(Z, step))
-            _exchange_rows(Z, step, p[step])
+            p.append(row_of_largest(Z, step))
+            exchange_rows(Z, step, p[step])
             pivots.append(Z[step][step])
             _eliminate(Z, step)
         else:
             k = 2 * n - 1 - step
             columns = [list(column) for column in zip(*Z, strict=True)]
-            _exchange_rows(columns, k, p[k])
+            exchange_rows(columns, k, p[k])
             Z = [list(row) for row in zip(*columns, strict=True)]
     pivots = (_in_pairs(pivots) if is_complex else pivots) if with_factors else []
     return *_in_pairs(z for row in Z for z in row), *p[:known], *pivots, *p[known:]
-
-
-def _largest(Z: list[list], k: int) -> Any:
-    """The row, from k on, of the largest entry of column k."""
-    row, largest = index_like(Z[k][k], k), pivot_size(Z[k][k])
-    for i in range(k + 1, len(Z)):
-        size = pivot_size(Z[i][k])
-        larger = size > largest
-        largest, row = lax.select(larger, size, largest), lax.select(larger, index_like(Z[i][k], i), row)
-    return row
-
-
-def _exchange_rows(Z: list[list], k: int, p: Array) -> None:
-    for i in range(k + 1, len(Z)):
-        chosen = p == lax.full_like(p, i)
-        Z[k], Z[i] = (
-            [select(chosen, a, b) for a, b in zip(Z[i], Z[k], strict=True)],
-            [select(chosen, b, a) for a, b in zip(Z[i], Z[k], strict=True)],
-        )
 
 
 def _eliminate(Z: list[list], k: int) -> None:

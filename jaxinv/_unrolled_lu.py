@@ -10,7 +10,7 @@ from n = 3 on.
 
 from typing import Any, NamedTuple
 
-from jax import Array
+from jax import Array, lax
 
 from jaxinv._scalars import index_like, number_like, pivot_size, quotient, reciprocal, select
 
@@ -53,26 +53,37 @@ def _factors(x):
     n = len(x)
     a = [list(row) for row in x]
     index = [index_like(a[0][0], i) for i in range(n)]
-    row_of = list(index)
+    row_of = [[i] for i in index]
     sign, over_pivot = number_like(a[0][0], 1), []
     for k in range(n):
-        pivot, largest = index[k], pivot_size(a[k][k])
-        for i in range(k + 1, n):
-            size = pivot_size(a[i][k])
-            larger = size > largest
-            largest, pivot = select(larger, size, largest), select(larger, index[i], pivot)
-        sign = select(pivot == index[k], sign, -sign)
-        for i in range(k + 1, n):
-            chosen = pivot == index[i]
-            for j in range(n):
-                a[k][j], a[i][j] = _swap_if(chosen, a[k][j], a[i][j])
-            row_of[k], row_of[i] = _swap_if(chosen, row_of[k], row_of[i])
+        p = row_of_largest(a, k)
+        sign = select(p == index[k], sign, -sign)
+        exchange_rows(a, k, p)
+        exchange_rows(row_of, k, p)
         over_pivot.append(reciprocal(a[k][k]))
         for i in range(k + 1, n):
             a[i][k] = quotient(a[i][k], a[k][k], over_pivot[k])
             for j in range(k + 1, n):
                 a[i][j] = a[i][j] - a[i][k] * a[k][j]
-    return _Factors(a, over_pivot, row_of, sign)
+    return _Factors(a, over_pivot, [i for (i,) in row_of], sign)
+
+
+def row_of_largest(a: list[list], k: int) -> Array:
+    """The row, from k on, of the largest entry of column k."""
+    row, largest = index_like(a[k][k], k), pivot_size(a[k][k])
+    for i in range(k + 1, len(a)):
+        size = pivot_size(a[i][k])
+        larger = size > largest
+        largest, row = select(larger, size, largest), select(larger, index_like(a[i][k], i), row)
+    return row
+
+
+def exchange_rows(a: list[list], k: int, p: Array) -> None:
+    """Rows k and p of `a`, p not before k, change places."""
+    for i in range(k + 1, len(a)):
+        is_p = p == lax.full_like(p, i)
+        for j, (upper, lower) in enumerate(zip(a[k], a[i], strict=True)):
+            a[k][j], a[i][j] = select(is_p, lower, upper), select(is_p, upper, lower)
 
 
 def _solution(factors, j):
@@ -92,7 +103,3 @@ def _solution(factors, j):
             z[i] = z[i] - a[i][k] * y[k]
         y[i] = z[i] * over_pivot[i]
     return y
-
-
-def _swap_if(swap, p, q):
-    return select(swap, q, p), select(swap, p, q)
