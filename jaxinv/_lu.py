@@ -65,7 +65,7 @@ def permutation(pivots: Array, dtype: DTypeLike) -> Array:
 def places(pivots: Array) -> Array:
     """The place to which the exchanges bring each row: each is followed alone, in vector code without a gather."""
     n = pivots.shape[-1]
-    rows = lax.broadcasted_iota(pivots.dtype, pivots.shape, pivots.ndim - 1)
+    rows = lax.broadcasted_iota(pivots.dtype, pivots.shape, pivots.ndim - 1) + jnp.zeros_like(pivots)  # as sharded
 
     def exchanged(place, first, pivots):
         for u in range(pivots.shape[-1]):
@@ -74,7 +74,7 @@ def places(pivots: Array) -> Array:
         return place
 
     def body(i, place):
-        first = i.astype(place.dtype) * EXCHANGES
+        first = jnp.asarray(i, place.dtype) * EXCHANGES  # i is no array where jit is disabled
         return exchanged(place, first, lax.dynamic_slice_in_dim(pivots, first, EXCHANGES, pivots.ndim - 1))
 
     rest = n - n % EXCHANGES

@@ -110,6 +110,16 @@ def test_places_are_those_of_the_permutation(n):
     row_of = jax.lax.linalg.lu_pivots_to_permutation(jnp.asarray(pivots), n)
     places = _lu.places(jnp.asarray(pivots))
     np.testing.assert_array_equal(np.argsort(row_of), places)
+    with jax.disable_jit():
+        np.testing.assert_array_equal(_lu.places(jnp.asarray(pivots)), places)
+
+
+def test_places_within_shards_equal_those_without():
+    mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
+    pivots = np.random.default_rng(0).integers(0, 13, (8, 13)).astype(np.int32)
+    batch = PartitionSpec("batch")
+    within = jax.jit(jax.shard_map(_lu.places, mesh=mesh, in_specs=batch, out_specs=batch))
+    np.testing.assert_array_equal(within(pivots), _lu.places(jnp.asarray(pivots)))
 
 
 def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
