@@ -85,13 +85,13 @@ def _inverse_of_chunk(with_factors, X):
     tiles = _each(lambda X: computed(X.reshape(-1, tile, n, n).transpose(0, 2, 3, 1)))
     X = computed(X)  # a copy in cache: n = 24 2.2 in place of 2.6 us
     Z = tiles(Pair(X.real, X.imag) if jnp.iscomplexobj(X) else X)
-    LU, over_pivots, p = _factorise(Z)
-    Y = _joined(_each(materialised)(_back_substitute(LU, over_pivots, p)))
+    LU, p = _factorise(Z)
+    Y = _joined(_each(materialised)(_back_substitute(LU, p)))
     Y = materialised(Y.transpose(0, 3, 1, 2).reshape(X.shape))  # or products would gather it
     if not with_factors:
         return (Y,)
     has_nan = jnp.isnan(_joined(Z)).any((1, 2))
-    pivots = _joined(_each(lambda LU: jnp.stack([LU[:, k, k] for k in range(n)], axis=1))(LU))
+    pivots = _joined(_each(_diagonals)(LU))
     pivots = jnp.where(has_nan[:, None], math.nan, pivots)  # a pivot of zero may come before a nan
     return Y, _factors(p, pivots).swapaxes(1, 2).reshape(*chunk, n)
 
@@ -114,7 +114,7 @@ def _joined(Z):
 
 
 def _factorise(Z):
-    """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; 1 / U_kk; their order.
+    """L^-1 and U of Z, shape (tiles, n, n, tile), in one array with the rows as they were taken; and their order.
 
     Of complex matrices the first is a pair. Where a pivot is zero, the rows after it are nan.
     """
@@ -122,8 +122,8 @@ def _factorise(Z):
     n = like.shape[1]
 
     def step(width, k, state):
-        Z, LU, over_pivots, p = state
-        M, T, over_panel, p_panel = _eliminated(Z, k, width)
+        Z, LU, p = state
+        M, T, p_panel = _eliminated(Z, k, width)
         column = lax.broadcasted_iota(jnp.int32, (1, 1, n, 1), 2) - jnp.asarray(k, jnp.int32)
         row = lax.broadcasted_iota(jnp.int32, (1, width, 1, 1), 1)
         in_panel = (column >= 0) & (column < width)
@@ -140,10 +140,9 @@ def _factorise(Z):
         for c in range(width):
             taken = _each(partial(jnp.where, column == c))(_at(T, np.s_[:, :, c, None]), taken)
         put = lambda old, new: lax.dynamic_update_slice_in_dim(old, new, k, axis=1)
-        return Z, _each(put)(LU, taken), _each(put)(over_pivots, over_panel), put(p, p_panel)
+        return Z, _each(put)(LU, taken), put(p, p_panel)
 
-    zeros = _each(jnp.zeros_like)
-    state = (Z, zeros(Z), zeros(_at(Z, np.s_[:, :, 0])), jnp.zeros_like(like[:, :, 0], jnp.uint32))
+    state = (Z, _each(jnp.zeros_like)(Z), jnp.zeros_like(like[:, :, 0], jnp.uint32))
     panels, first = divmod(n, WIDTH)
     if first:
         state = step(first, 0, state)
@@ -156,7 +155,7 @@ def _unit_like(Z, unit):
 
 
 def _eliminated(Z, k, width):
-    """Of the panel of Z from column k on: M; the rows taken, shape (tiles, w, w, tile); 1 / U_kk; which rows."""
+    """Of the panel of Z from column k on: M; the rows taken, shape (tiles, w, w, tile); and which they are."""
     is_complex = isinstance(Z, Pair)
     tiles, n, _, tile = jax.tree.leaves(Z)[0].shape
 
@@ -166,13 +165,11 @@ def _eliminated(Z, k, width):
 
     entries = parts(entry(i, c) for i in range(n) for c in range(width))
     zero = jnp.zeros_like(entries[0])
-    places = [zero] * (width * (width + 1) * (1 + is_complex)) + [zero.astype(jnp.uint32)] * width  # of more results
+    places = [zero] * (width * width * (1 + is_complex)) + [zero.astype(jnp.uint32)] * width  # of more results
     out = one_loop(partial(_eliminate, n, width, is_complex), *entries, *places)
     results, p = numbers(out[:-width], of_complex=is_complex), out[-width:]
     stacked = _each(lambda *entries: jnp.stack(entries, axis=1).reshape(tiles, -1, width, tile))
-    M, T, over_pivots = results[: n * width], results[n * width : -width], results[-width:]
-    over_pivots = _each(lambda *entries: jnp.stack(entries, axis=1))(*over_pivots)
-    return stacked(*M), stacked(*T), over_pivots, jnp.stack(p, axis=1)
+    return stacked(*results[: n * width]), stacked(*results[n * width :]), jnp.stack(p, axis=1)
 
 
 def _eliminate(n, width, is_complex, *scalars):
@@ -181,7 +178,7 @@ def _eliminate(n, width, is_complex, *scalars):
     a = [entries[i * width : (i + 1) * width] for i in range(n)]
     integer = lambda value: lax.full_like(scalars[-1], value)
     nan = number_like(a[0][0], math.nan)
-    rows, over_pivots, p = [], [], []
+    rows, p = [], []
     for c in range(width):
         q, largest = integer(0), lax.full_like(scalars[0], -1)
         for i in range(n):
@@ -198,9 +195,8 @@ def _eliminate(n, width, is_complex, *scalars):
             a[i] = [x - multiple * r for x, r in zip(a[i], row, strict=True)]
             a[i][c] = -multiple
         rows.append(row)
-        over_pivots.append(over_pivot)
         p.append(q)
-    return *parts(x for row in (*a, *rows, over_pivots) for x in row), *p
+    return *parts(x for row in (*a, *rows) for x in row), *p
 
 
 def _rows(Z, p):
@@ -211,10 +207,11 @@ def _rows(Z, p):
     return rows
 
 
-def _back_substitute(LU, over_pivots, p):
+def _back_substitute(LU, p):
     """Y from U Y = L^-1 P, with the diagonal and the upper triangle of U in `LU`, below it L^-1."""
     n = p.shape[1]
     real = parts([LU])
+    over_pivots = reciprocal(_each(_diagonals)(LU))  # at once: there would be a loop for each
     column = np.arange(n)[None, :, None]  # constants: XLA would compute each of the vectors below in its own loop
     rows: list = []
     for k in reversed(range(n)):
@@ -235,6 +232,12 @@ def _back_substitute(LU, over_pivots, p):
         return ordered
 
     return _each(in_order)(*rows)
+
+
+def _diagonals(LU):
+    """Of matrices of shape (tiles, n, n, tile), shape (tiles, n, tile)."""
+    tiles, n, _, tile = LU.shape
+    return LU.reshape(tiles, n * n, tile)[:, :: n + 1]
 
 
 def _factors(p, pivots):
