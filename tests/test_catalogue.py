@@ -23,6 +23,7 @@ ALSO_LONG = (("panel LU", 13), ("elementwise Gauss-Jordan", 13), ("LU and produc
 
 LATER = [("elementwise Gauss-Jordan", 7, dtype) for dtype in (np.float32, np.float64)]
 LATER += [("elementwise Gauss-Jordan", 9, np.float64), ("elementwise Gauss-Jordan", 7, np.complex128)]
+LATER += [("LU and product", 16, np.float32), ("LU and blocks", 33, np.float32), ("panel LU", 24, np.float32)]
 
 
 def is_long(kernel, n, dtype):

@@ -35,6 +35,7 @@ def test_check_all_is_well():
     assert result.stderr.count("\n") >= len(CHECKS)
 
 
+@pytest.mark.later
 def test_check_json_has_checks_and_timings(tmp_path):
     result = run([*changed(tmp_path, FEW_CHECKS), "--json"])
     report = json.loads(result.stdout)

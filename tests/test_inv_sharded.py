@@ -121,7 +121,9 @@ def test_inside_a_partly_manual_shard_map_equals_numpy():
     assert_trees_close(np.asarray(gradient), -T @ (2 * Y) @ T, TOLERANCE)
 
 
-@pytest.mark.parametrize("n", [7, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 30))])
+@pytest.mark.parametrize(
+    "n", [pytest.param(7, marks=pytest.mark.later), *(pytest.param(n, marks=pytest.mark.long) for n in (1, 30))]
+)
 def test_size_that_is_no_multiple_of_the_mesh_equals_numpy(n):
     mesh = mesh_of((8,), ("x",))
     for assume_a in ("gen", "pos"):
@@ -197,6 +199,7 @@ def backward_error(Y, X):
     return max(norm(X @ Y - np.eye(len(X))), norm(Y @ X - np.eye(len(X)))) / (norm(X) * norm(Y))
 
 
+@pytest.mark.later
 def test_refinement_and_residual():
     mesh = mesh_of((8,), ("x",))
     X = batch_of("condition 1e2", 64, 1, np.random.default_rng(0), np.float32)[0].astype(np.float32)

@@ -120,6 +120,12 @@ IS_LONG = (
     *("chunks along the last axis", "chunks along the first axis", "panels along the last axis"),
     *("positive definite", "upper triangular", "symmetric", "diagonal"),
 )
+
+
+def later(case, function):
+    return [pytest.mark.later] * (function != "inv" or "panels" in case)
+
+
 FUNCTIONS = {
     "inv": lambda X, **options: jaxinv.inv(X, **options),
     "inv_ex": lambda X, **options: jaxinv.inv_ex(X, **options).inverse,
@@ -134,7 +140,7 @@ def program(f, derivative, *arrays):
 @pytest.mark.parametrize(
     ("case", "function"),
     [
-        pytest.param(case, f, marks=[pytest.mark.long] if case in IS_LONG else [pytest.mark.later] * (f != "inv"))
+        pytest.param(case, f, marks=[pytest.mark.long] if case in IS_LONG else later(case, f))
         for case in SEVERAL_AXES
         for f in FUNCTIONS
         if f == "inv" or case in ("one chunk", "LAPACK", "positive definite")
