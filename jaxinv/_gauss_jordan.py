@@ -46,7 +46,7 @@ def gauss_jordan_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
     state = entries if is_complex else _in_pairs(entries)
     p: list[Array] = []
     pivots: list[Array] = []
-    for steps in _kernels(n, is_complex):
+    for steps in _steps_of_kernels(n, is_complex):
         new = sum(step < n for step in steps)
         zero = jnp.zeros_like(state[0] if is_complex else lax.real(state[0]))
         left = [zero] * (new * with_factors) + [jnp.zeros_like(zero, jnp.int32)] * new  # for as many results
@@ -72,7 +72,7 @@ def _in_pairs(numbers):
     return [lax.complex(*pair) for pair in zip(real[::2], real[1::2], strict=True)]
 
 
-def _kernels(n, is_complex):
+def _steps_of_kernels(n, is_complex):
     """The steps of each kernel, counted from 0; step k from n on exchanges columns 2 n - 1 - k and p."""
     costs = [_operations(n, step, is_complex) for step in range(2 * n)]
     count = -(-sum(costs) // OPERATIONS)

@@ -1,7 +1,7 @@
-"""Which kernel computes an inverse: chosen by platform, dtype, n and batch.
+"""The kernels that compute inverses, by their names, and the choice of one.
 
-Kernels are functions of validated arrays (..., n, n) that know no derivative. They are chosen at lowering, where the
-whole batch is visible under any nesting of `vmap`. `kernel_name` is the table, with the reasons beside its limits.
+They are functions of validated arrays (..., n, n) that know no derivative, chosen at lowering, where the whole batch is
+visible under any nesting of `vmap`, by the table in `_kernel_names`.
 """
 
 import math
@@ -10,14 +10,14 @@ from functools import partial
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import DTypeLike
 
 from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices
 from jaxinv._gauss_jordan import gauss_jordan_inverse
+from jaxinv._kernel_names import kernel_name
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._large_lu import large_lu_inverse
-from jaxinv._lowering import at_most, device_count, on_shards
+from jaxinv._lowering import device_count, on_shards
 from jaxinv._lu import (
     lu_blocks_inverse,
     lu_inverse,
@@ -26,159 +26,14 @@ from jaxinv._lu import (
     scaled_inverse,
     turned_lu_inverse,
 )
-from jaxinv._panel_lu import panel_lu_inverse
+from jaxinv._panel_gauss_jordan import panel_gauss_jordan_inverse
 from jaxinv._products import small_or_large_matmul
 from jaxinv._row_lu import row_lu_inverse
 from jaxinv._structure import projection
-from jaxinv._structured_kernels import (
-    STRUCTURED_KERNELS,
-    STRUCTURES,
-    elementwise_triangles,
-    fused_triangles,
-    structured_kernel_name,
-)
+from jaxinv._structured_kernels import STRUCTURED_KERNELS, elementwise_triangles, fused_triangles
 from jaxinv._unrolled_lu import lu_inverse_entries
 
-# Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
-# n = 8: 0.10 against LAPACK's 1.2 us. At n = 9 LLVM leaves the loop scalar and compiles it for 7 s. On a GPU one thread
-# inverts a matrix: on an NVIDIA H200 n = 8 0.35 against the library's 3.1 ns; n = 9 compiles for 13 s.
-UNROLLED_UP_TO = 8
-# n = 5: 0.10 against LAPACK's 0.86 us, n = 6: 0.4 against 1.1; n = 7 compiles for 5 s, on a GPU for 15.
-UNROLLED_COMPLEX_UP_TO = 6
-# XLA allots a buffer to each operation of the loop in each call: 60 us at n = 4, 500 at n = 8, on AMD EPYC of the
-# third generation (AVX2) 1000. Even with LAPACK at batches of 50 of n = 2, 100 of 3, 130 of 4, on that EPYC at 75 of 3,
-# 200 of 4, complex64 at 130 of 3; matrix by matrix it is half as fast.
-FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL else (5, 8)  # n^2
-# In rows there are none. On that EPYC, 2026-11-27, JAX 0.12.0.1, in rows, fused and LAPACK: 100 of n = 4 0.94, 1.4 and
-# 1.1 us, 300 0.43, 0.78 and 0.91, 1000 0.15, 0.26 and 0.70; 1000 of n = 6 0.42, 0.57 and 1.5, 4000 0.24, 0.20 and 1.5;
-# 1000 of n = 8 0.70, 1.65 and 1.7, 8000 0.33, 0.49 and 1.7; float64 1000 of n = 8 0.76, 2.2 and 2.9; complex64 1000 of
-# n = 3 0.29, 0.31 and 1.1, of n = 6 0.95, 2.7 and 2.9, 8000 0.47, 0.54 and 2.2. Real ones of n = 3 are even. On JAX
-# 0.10.2 the fused loop costs less a call: 1000 of n = 6 0.39 and 0.42, of n = 8 0.41 and 0.80, 4000 0.51 and 0.38.
-ROW_FROM, ROW_COMPLEX_FROM = 4, 3
-ROW_FROM_BATCH = 100
-ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL else (6, 16)  # n^3
-# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: float32 262144 of n = 4 25 and
-# 42 ns, with the gradient even; float64 131072 of n = 4 63 and 72, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of
-# n = 8 630 and 745; complex128 40000 of n = 4 101 and 136, 20000 of n = 6 470 and 800. Not measured with AVX-512.
-ROW_ANY_FROM_TO = {"float32": (4, 4), "float64": (4, 8), "complex128": (4, 6)}
-# Fewer do not fill the vectors.
-FEWEST_FUSED = 16
-# Intel Xeon of the fourth generation, 2026-11-26, float32: n = 9 0.43 against LAPACK's 1.6 us, n = 12 0.8 against 2.6,
-# n = 16 1.5 against 4.3, n = 24 4.0 against 8.5; float64: n = 12 1.5 against 3.2; complex64: n = 8 0.7 against 1.7, n =
-# 19 6.1, n = 24 17.5 against 18.6. complex128 would be faster too, but its left residual is 42 n eps on a Pascal matrix
-# of n = 13, where LAPACK's limit is 30. Against blocks, in batches of 4 MiB: float32 n = 29 7.2 and 7.9, n = 32 9.5 and
-# 9.0; float64 n = 20 4.9 and 5.2, n = 22 6.1 and 5.9. In batches of 1 MiB: float32 n = 29 10.1 and 11.2, n = 31 12.4
-# and 11.3; float64 n = 20 9.4 and 6.7.
-PANEL_UP_TO = {"float32": 29, "float64": 20, "complex64": 24}
-if not LAPACK_BATCH_IS_SERIAL:  # LAPACK takes longer there, and in auto mode gathers a batch that is sharded
-    PANEL_UP_TO |= {"float32": 39, "float64": 28}
-# It calls many loops whatever the batch: even with LAPACK at 200 to 300 of n = 9 .. 24. On the EPYC of the third
-# generation 300 of n = 9 2.0 against 3.0 us, in float64 2.4 and 4.4, complex64 3.9 and 5.8, of n = 12 3.2 and 4.2, 4.7
-# and 7.2, 6.5 and 8.1; of n = 16 and 20 float32 is even there.
-PANEL_BEYOND = 12
-PANEL_FROM_BATCH, PANEL_FROM_BATCH_BEYOND = 300, {"float32": 300, "float64": 600, "complex64": 500}
-# Matrix by matrix LAPACK takes longer: on that EPYC, JAX 0.10.2, panels and LAPACK so: 60 of n = 12 5.4 and 4.7 us, 100
-# 2.8 and 3.8; of n = 20 100 11.7 and 12.7, 300 6.3 and 10.1; float64 150 10.5 and 16.6, complex64 16.9 and 27.
-if not LAPACK_BATCH_IS_SERIAL:
-    PANEL_FROM_BATCH, PANEL_FROM_BATCH_BEYOND = 80, {"float32": 100, "float64": 150, "complex64": 150}
-# On the EPYC n = 40 8.8 against LAPACK's 9.7 us, n = 64 18 against 26, n = 96 42 against 55, n = 128 72 against 103,
-# n = 192 165 against 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210. On the Xeon
-# n = 32 8.7 against 17, n = 48 18 against 33; float64 n = 24 6.7 against 10.7, n = 192 650 against 900, n = 256 1480
-# against 1880. Not tried for complex ones. Where panels go further than this begins, it takes batches that are too
-# few for them.
-BLOCKED_FROM_TO = {"float32": (24, 256), "float64": (19, 256)}
-# LAPACK factorises in one thread there. On the EPYC of the third generation, JAX 0.10.2, 2026-11-27, blocks, LAPACK
-# matrix by matrix and the builtin: 1000 of n = 32 23.5, 24.0 and 21.6 us, 100 of n = 64 100, 78 and 76, 1000 84, 69 and
-# 81, 400 of n = 128 396, 287 and 345, 100 of n = 256 2070, 1330 and 1350; float64 100 of n = 128 602, 448 and 520.
-if not LAPACK_BATCH_IS_SERIAL:
-    BLOCKED_FROM_TO = {}
-# Even with LAPACK, each called alone, at batches of 150 of n = 24, 100 of 33, 60 of 48, 35 of 64, 14 of 128, 6 of 192.
-BLOCKED_FROM_BATCH = 10000  # n^-1.3
-# One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
-# With the gradient, on the Xeon, 2026-11-26, float32: n = 256 even, n = 512 8.7 against 9.2 ms, n = 1024 40 against 54,
-# n = 1536 114 against 146, n = 2048 261 against 281, n = 3072 even, n = 4096 1750 against 1700; float64: n = 320 even,
-# n = 384 8.0 against 8.4, n = 512 14.6 against 17.0, n = 1024 78 against 113, n = 1536 247 against 281, n = 2048 533
-# against 548; complex64 n = 1024 168 against 153. Alone it is LAPACK's: n = 2048 122 against 120 ms, in float64 268
-# against 249. Not tried on more than two cores.
-LARGE_FROM = {"float32": 512, "float64": 384}
-LARGE_UP_TO = 2048
-# One matrix, turned so that LAPACK needs no transposition, on the Xeon: float32 n = 256 even, n = 512 5.0 against 5.1
-# ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,
-# complex64 n = 512 9.9 against 10.5, n = 1024 55 against 70, n = 2048 357 against 410; n = 1000 0 to 3 %.
-TURNED_FROM = 512
-# On an NVIDIA H200, JAX 0.11.2, 2026-11-27, batches of 256 MiB, against the library and its LU with our product:
-# float32 n = 9 0.69, 8.2 and 5.7 ns, n = 10 1.0 and 8.7, n = 12 2.1, 9.8 and 6.6, n = 13 3.1, 11.6 and 11.6, n = 14 3.7
-# and 11.2, but it compiles for more than 10 s; float64 n = 9 1.2, 13 and 10, n = 12 5.7, 16 and 11.5; complex64 n = 7
-# 0.78 and 5.0, n = 8 1.2 and 5.2, n = 9 2.1, 12.4 and 11.1, n = 10 3.8 and 12.7; complex128 n = 7 1.5 and 7.9, n = 8
-# 3.3 and 9.2. Calls with so many vectors take 100 to 200 us to n = 10 (complex 8), and 400 to 600 beyond.
-GAUSS_JORDAN_UP_TO = {"float32": 13, "float64": 12, "complex64": 10, "complex128": 8}
-GAUSS_JORDAN_FROM_ENTRIES = 2_000_000, 10, 8_000_000  # to n = 10, and beyond
-GAUSS_JORDAN_COMPLEX_FROM_ENTRIES = 4_000_000, 8, 8_000_000
-# On the H200, 2026-11-26, batches of 128 or 256 MiB, the library's LU with our product, float32: n = 9 6.3 against the
-# library's 8.3 ns, n = 12 6.8 against 10, n = 16 11.8 against 13.6, n = 24 29 against 33, n = 32 49 against 62; float64
-# n = 32 80 against 99; complex64 n = 9 11.1 against 12.4, but n = 16 23.7 against 21.3, n = 24 59 against 53. n = 64
-# 346 against 463, but with 1.5 times the error; of complex matrices of n = 32 that is above twice LAPACK's. It calls 20
-# kernels: n = 9 even with the library at batches of 10000, n = 32 at 4000.
-PRODUCT_UP_TO, PRODUCT_COMPLEX_UP_TO = 32, 10
-PRODUCT_FROM_ENTRIES = 4_000_000
-# On the H200 as well, float32: n = 64 330 to 350 against 470 ns, n = 128 1.6 against 2.2 us, n = 256 9.8 against 12.2
-# us, but it compiles longer, for 10 to 20 s. Other types not timed.
-BLOCKS_UP_TO = {"float32": 128}
-BLOCK_ON_GPU = 32
-BLOCKS_FROM_ENTRIES = 8_000_000
-
-
-def kernel_name(
-    n: int, batch: int, dtype: DTypeLike, platform: str, structure: str = "general", products_follow: bool = False
-) -> str:
-    """The kernel for the inverses of a batch of n x n matrices; n and the batch may be symbolic (`jax.export`).
-
-    `products_follow`: whether a derivative is taken, so that matrix products come next.
-    """
-    if structure in STRUCTURES:
-        return structured_kernel_name(n, batch, dtype, platform, structure)
-    if n == 1:
-        return "reciprocal"
-    name, is_complex = jnp.dtype(dtype).name, jnp.issubdtype(dtype, jnp.complexfloating)
-    is_unrolled = at_most(n, UNROLLED_COMPLEX_UP_TO if is_complex else UNROLLED_UP_TO)
-    if platform != "cpu":
-        return "elementwise LU" if is_unrolled else _larger_kernel_name(n, batch, name, platform)
-    is_known = isinstance(n, int) and isinstance(batch, int)
-    if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
-        least, most = ROW_ANY_FROM_TO.get(name, (1, 0))
-        below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
-        if batch >= ROW_FROM_BATCH and (batch < below or least <= n <= most):
-            return "row LU"
-    elif is_known and not is_unrolled and n <= PANEL_UP_TO.get(name, 0):
-        least = PANEL_FROM_BATCH if n <= PANEL_BEYOND else PANEL_FROM_BATCH_BEYOND[name]
-        if batch >= least:
-            return "panel LU"
-    fewest = (FUSED_COMPLEX_FROM_BATCH if is_complex else FUSED_FROM_BATCH) * n**2
-    if is_unrolled and not at_most(batch, max(FEWEST_FUSED, fewest) - 1):
-        return "fused LU"
-    least, most = BLOCKED_FROM_TO.get(name, (1, 0))
-    if is_known and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
-        return "blocked LU"
-    if products_follow and batch == 1 and isinstance(n, int) and LARGE_FROM.get(name, n + 1) <= n <= LARGE_UP_TO:
-        return "large LU"
-    if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
-        return "turned LU"
-    return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
-
-
-def _larger_kernel_name(n, batch, name, platform):
-    """The kernel on GPU and TPU for matrices that no single kernel of XLA inverts."""
-    if platform != "gpu" or not (isinstance(n, int) and isinstance(batch, int)):
-        return "library LU"
-    entries, is_complex = batch * n**2, name.startswith("complex")
-    few, beyond, many = GAUSS_JORDAN_COMPLEX_FROM_ENTRIES if is_complex else GAUSS_JORDAN_FROM_ENTRIES
-    if n <= GAUSS_JORDAN_UP_TO.get(name, 0) and entries >= (many if n > beyond else few) and device_count() == 1:
-        return "elementwise Gauss-Jordan"
-    if entries >= PRODUCT_FROM_ENTRIES and n <= (PRODUCT_COMPLEX_UP_TO if is_complex else PRODUCT_UP_TO):
-        return "LU and product"
-    if entries >= BLOCKS_FROM_ENTRIES and PRODUCT_UP_TO < n <= BLOCKS_UP_TO.get(name, 0):
-        return "LU and blocks"
-    return "library LU"
+BLOCK_ON_GPU = 32  # rows of the blocks that the library factorises
 
 
 def inverse_kernel(X: Array, structure: str = "general", products_follow: bool = False) -> Array:
@@ -271,7 +126,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "reciprocal": _reciprocal,
     "fused LU": _fused,
     "row LU": partial(_on_one_device, row_lu_inverse, _fused),
-    "panel LU": panel_lu_inverse,
+    "panel Gauss-Jordan": panel_gauss_jordan_inverse,
     "blocked LU": _blocked,
     "large LU": partial(_on_one_device, large_lu_inverse, _batched),
     "batched LU": _batched,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from _matrices import MATRICES, batch_of, exact_inverse
 
-from jaxinv import _kernels
+from jaxinv import _kernel_names, _kernels
 from jaxinv._large_lu import Cuts, large_lu_inverse
 from jaxinv._lu import turned_lu_inverse
 from jaxinv._row_lu import row_lu_inverse
@@ -16,7 +16,7 @@ KERNELS = {
     "reciprocal": (1,),
     "fused LU": (2, 3, 4, 6, 8),
     "row LU": (3, 4, 5, 8),
-    "panel LU": (7, 9, 13, 24),
+    "panel Gauss-Jordan": (7, 9, 13, 24, 36),
     "blocked LU": (19, 33),
     "large LU": (33,),
     "batched LU": (2, 9, 20),
@@ -28,9 +28,9 @@ KERNELS = {
     "LU and product": (9, 16, 32),
     "LU and blocks": (33, 40),
 }
-ONLY_ON_CPU = ("fused LU", "row LU", "panel LU", "blocked LU", "large LU", "turned LU", "LU in turn")
+ONLY_ON_CPU = ("fused LU", "row LU", "panel Gauss-Jordan", "blocked LU", "large LU", "turned LU", "LU in turn")
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
-DRAWS = 64  # of each matrix: a whole tile of each kernel
+DRAWS = 192  # of each matrix: whole tiles of each kernel, and enough to know a quantile of 0.9 within 2
 CUTS = Cuts(4, 9, block_of_L=4, block_of_U=5, piece=20, group=3)  # of "large LU"
 AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so that a fixed matrix is drawn anew too
 
@@ -38,11 +38,11 @@ AS_THEY_ARE = 16  # of these; the rows of the others are scaled at random, so th
 def is_tested(kernel, n, dtype):
     """Whether the table of kernels gives it matrices like these, and LAPACK by batches cannot wait for itself."""
     if kernel in ("batched LU", "library LU"):  # which differ for complex matrices
-        return _kernels.LAPACK_BATCH_IS_SERIAL and (kernel == "batched LU" or np.dtype(dtype).kind == "c")
+        return _kernel_names.LAPACK_BATCH_IS_SERIAL and (kernel == "batched LU" or np.dtype(dtype).kind == "c")
     platforms = (("cpu", batch) for batch in (1, 16, 1000, 10**6)), (("gpu", 10**6),)
-    used = {_kernels.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
+    used = {_kernel_names.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     if kernel == "elementwise Gauss-Jordan":  # where JAX has one device
-        return n <= _kernels.GAUSS_JORDAN_UP_TO[np.dtype(dtype).name]
+        return n <= _kernel_names.GAUSS_JORDAN_UP_TO[np.dtype(dtype).name]
     return (
         kernel in ("LU in turn", "turned LU")
         or kernel in used

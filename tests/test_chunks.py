@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from _accuracy import inverse
 
-from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _lapack, _panel_lu
+from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _lapack, _panel_gauss_jordan
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
 # n and as many matrices as a chunk holds.
 CHUNKS = {
     "fused LU": (5, _fused.ONE_PASS_BYTES // (5 * 5 * 8)),
-    "panel LU": (13, _chunks.LANES * _panel_lu.panel_step((2**20,), 13, 8)),
+    "panel Gauss-Jordan": (13, _chunks.LANES * _panel_gauss_jordan.panel_step((2**20,), 13, 8)),
     "blocked LU": (33, _chunks.LANES * _blocked_lu.blocked_step((2**20,), 33, 8)),
 }
 
@@ -47,9 +47,9 @@ ON_ONE_DEVICE = [
     *(("fused LU", 5, (size,)) for size in (2**12, 2**13, 3 * 2**12)),
     *(("row LU", 4, batch) for batch in ((1,), (513,), (5, 2049))),
     *(("row LU", 5, batch) for batch in ((100,), (3, 33))),
-    *(("panel LU", 9, batch) for batch in ((97,), (3, 1400))),
-    *(pytest.param("panel LU", 9, batch, marks=pytest.mark.long) for batch in ((31,), (96,), (5001,))),
-    *(pytest.param("panel LU", 10, batch, marks=pytest.mark.long) for batch in ((97,), (3, 1400))),
+    *(("panel Gauss-Jordan", 9, batch) for batch in ((97,), (3, 1400))),
+    *(pytest.param("panel Gauss-Jordan", 9, batch, marks=pytest.mark.long) for batch in ((31,), (96,), (5001,))),
+    *(pytest.param("panel Gauss-Jordan", 10, batch, marks=pytest.mark.long) for batch in ((97,), (3, 1400))),
 ]
 
 

@@ -70,7 +70,7 @@ def test_a_thread_inverts_one_matrix_of_many(compiled, n):
     assert not found["library calls"]
     assert found["divisions"] == (n * (n + 1) // 2 if is_one_kernel else n * n)
     eliminations = sum("reduce_window" in name for name in found["names"])
-    assert eliminations == (1 if is_one_kernel else len(_gauss_jordan._kernels(n, False)))
+    assert eliminations == (1 if is_one_kernel else len(_gauss_jordan._steps_of_kernels(n, False)))
     assert found["kernels"] <= eliminations + (1 if n < 10 else 3), "more than stacks and joins the rows"
 
 

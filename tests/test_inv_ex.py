@@ -14,7 +14,7 @@ import jaxinv
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
-# n and a batch for each kernel: reciprocal, fused LU, panel LU, blocks.
+# n and a batch for each kernel: reciprocal, fused LU, panel Gauss-Jordan, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 8: 17, 9: 400, 25: 5}
 # n = 8 compiles for seconds, n = 9 goes through panels, as 25 through blocks.
 sizes = pytest.mark.parametrize(

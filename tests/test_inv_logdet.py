@@ -14,7 +14,7 @@ import jaxinv
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
-# n and a batch for each kernel: reciprocal, fused LU as it lies and of vectors, panel LU, blocks.
+# n and a batch for each kernel: reciprocal, fused LU as it lies and of vectors, panel Gauss-Jordan, blocks.
 BATCHES = {1: 17, 2: 17, 3: 17, 5: 750, 8: 17, 9: 648, 25: 5}
 DTYPES = ["float32", "float64", "complex64", "complex128", "bfloat16", "float16"]
 LATER = {"complex64": pytest.mark.later}  # larger ones compile for seconds in each

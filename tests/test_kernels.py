@@ -13,7 +13,17 @@ from _limits import MEASURED
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxinv
-from jaxinv import _blocked_lu, _fused, _gauss_jordan, _kernels, _lapack, _lu, _panel_lu, _products
+from jaxinv import (
+    _blocked_lu,
+    _fused,
+    _gauss_jordan,
+    _kernel_names,
+    _kernels,
+    _lapack,
+    _lu,
+    _panel_gauss_jordan,
+    _products,
+)
 from jaxinv._row_lu import row_lu_inverse
 
 EPS = np.finfo(np.float32).eps
@@ -76,14 +86,14 @@ def test_rows_of_the_others_do_not_depend_on_the_first_entry(n, dtype, first):
         assert np.isnan(after[0][0]).any()
 
 
-@pytest.mark.parametrize("batch", [_panel_lu.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
+@pytest.mark.parametrize("batch", [_panel_gauss_jordan.TILE * k + r for k in (1, 2, 24, 2000) for r in (0, 1)])
 @pytest.mark.parametrize("n", [9, 24])
 def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch, n, batch):
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    step = _panel_lu.panel_step((batch,), n, 4)
-    assert step == batch or step % (2 * _panel_lu.TILE) == _panel_lu.TILE
+    step = _panel_gauss_jordan.panel_step((batch,), n, 4)
+    assert step == batch or step % (2 * _panel_gauss_jordan.TILE) == _panel_gauss_jordan.TILE
     chunks = -(-batch // step)
-    assert chunks == 1 or chunks * step <= batch + (2 * chunks + 1) * _panel_lu.TILE
+    assert chunks == 1 or chunks * step <= batch + (2 * chunks + 1) * _panel_gauss_jordan.TILE
 
 
 @pytest.mark.parametrize(
@@ -126,18 +136,19 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     """As the README says it, for float32 and complex64."""
     for limit in MEASURED:
         monkeypatch.setattr(*limit)
-    name = lambda n, batch, dtype: _kernels.kernel_name(n, batch, dtype, "cpu")
-    is_serial = _kernels.LAPACK_BATCH_IS_SERIAL
+    name = lambda n, batch, dtype: _kernel_names.kernel_name(n, batch, dtype, "cpu")
+    is_serial = _kernel_names.LAPACK_BATCH_IS_SERIAL
     lapack = "batched LU" if is_serial else "LU in turn"
-    last = {"float32": 29, "float64": 20} if is_serial else {"float32": 39, "float64": 28}
-    sizes = lambda dtype: (1, 2, 6, 7, 8, 9, last.get(dtype, 24), last.get(dtype, 24) + 1, 128, 129, 256, 257)
+    last = dict.fromkeys(("float32", "float64", "complex64", "complex128"), 24)
+    last |= {"float32": 40, "float64": 36, "complex128": 20} if is_serial else {"float32": 51, "float64": 44}
+    sizes = lambda dtype: (1, 2, 6, 7, 8, 9, last[dtype], last[dtype] + 1, 128, 129, 256, 257)
     kernels = lambda dtype: [name(n, 10**5, dtype) for n in sizes(dtype)]
-    fused, panel, row = "fused LU", "panel LU", "row LU"
+    fused, panel, row = "fused LU", "panel Gauss-Jordan", "row LU"
     blocked = "blocked LU" if is_serial else lapack
     assert kernels("float32") == ["reciprocal", *[fused] * 4, *[panel] * 2, *[blocked] * 4, lapack]
     assert kernels("float64") == ["reciprocal", fused, *[row] * 3, *[panel] * 2, *[blocked] * 4, lapack]
     assert kernels("complex64") == ["reciprocal", *[fused] * 2, *[panel] * 4, *[lapack] * 5]
-    assert kernels("complex128") == ["reciprocal", fused, row, *[lapack] * 9]
+    assert kernels("complex128") == ["reciprocal", fused, row, *[panel] * 4, *[lapack] * 5]
     from_batch = 90 if is_serial else 45
     assert [name(3, batch, "float32") for batch in (1, from_batch - 1, from_batch)] == ["batched LU", lapack, fused]
     assert [name(n, 400, dtype) for n in (3, 4) for dtype in ("float64", "complex64")] == [fused, row, row, row]
@@ -146,16 +157,16 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(8, batch, "float32") for batch in (100, below - 1, below)] == [row, row, fused]
     below = 1728 if is_serial else 432
     assert [name(3, batch, "complex64") for batch in (100, below - 1, below)] == [row, row, fused]
-    for n, dtype, least in ((10, "float32", 300), (10, "complex64", 300), (16, "float64", 600), (16, "complex64", 500)):
-        least = least if is_serial else 80 if n == 10 else 150
-        assert [name(n, batch, dtype) for batch in (1, least - 1, least)] == ["batched LU", lapack, panel]
+    for dtype, least in {"float32": (60, 300), "float64": (60, 200), "complex64": (80, 200)}.items():
+        of = lambda batch, dtype=dtype: name(16, batch, dtype)
+        assert [of(1), of(least[is_serial] - 1), of(least[is_serial])] == ["batched LU", lapack, panel]
     assert [name(100, batch, "float64") for batch in (1, 25, 26)] == ["batched LU", lapack, blocked]
 
 
 def test_the_table_for_accelerators(monkeypatch):
     """As the README says it."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    name = lambda n, entries, dtype="float32", platform="gpu": _kernels.kernel_name(
+    name = lambda n, entries, dtype="float32", platform="gpu": _kernel_names.kernel_name(
         n, -(-entries // n**2), dtype, platform
     )
     elementwise, product, blocks, library = "elementwise LU", "LU and product", "LU and blocks", "library LU"
@@ -197,7 +208,7 @@ def test_elementwise_kernels_on_one_device_and_several_equal_numpy(monkeypatch, 
 
 @pytest.mark.parametrize(("n", "is_complex"), [(7, True), (9, False), (9, True), (13, False)])
 def test_each_step_of_an_elimination_is_in_one_kernel_of_few_operations(n, is_complex):
-    kernels = _gauss_jordan._kernels(n, is_complex)
+    kernels = _gauss_jordan._steps_of_kernels(n, is_complex)
     assert [step for steps in kernels for step in steps] == list(range(2 * n))
     scalars = [jnp.ones(1, np.complex64)] * (n * n if is_complex else -(-(n**2) // 2))
     for steps in kernels:
@@ -284,4 +295,4 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
 def test_products_of_few_on_cpu_go_by_rows(n, batch, dtype, is_few):
     X = jax.ShapeDtypeStruct((batch, n, n), dtype)
     kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
-    assert ("stablehlo.while" in kernel.lower(X, X).as_text()) == (is_few and _kernels.LAPACK_BATCH_IS_SERIAL)
+    assert ("stablehlo.while" in kernel.lower(X, X).as_text()) == (is_few and _kernel_names.LAPACK_BATCH_IS_SERIAL)

@@ -10,7 +10,7 @@ import pytest
 from _accuracy import CUTS, lapack_ratios
 
 import jaxinv
-from jaxinv import _kernels, _lapack
+from jaxinv import _kernel_names, _lapack
 from jaxinv._large_lu import Cuts, cuts_for, large_lu_inverse
 
 
@@ -91,8 +91,8 @@ def test_one_device_takes_it_with_its_derivatives(n, dtype, monkeypatch):
 
 
 def test_the_table_gives_it_single_real_matrices_with_derivatives():
-    name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu", products_follow=True)
-    assert _kernels.kernel_name(1024, 1, "float32", "cpu") == "turned LU"
+    name = lambda n, dtype="float32", batch=1: _kernel_names.kernel_name(n, batch, dtype, "cpu", products_follow=True)
+    assert _kernel_names.kernel_name(1024, 1, "float32", "cpu") == "turned LU"
     assert [name(n) for n in (511, 512, 2048, 2049)] == ["batched LU", "large LU", "large LU", "turned LU"]
     assert [name(n, "float64") for n in (383, 384, 2048, 2049)] == ["batched LU", "large LU", "large LU", "turned LU"]
     assert {name(2048, "complex64"), name(2048, "complex128")} == {"turned LU"}

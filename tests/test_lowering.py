@@ -16,13 +16,8 @@ from jax import lax
 from jax.experimental import io_callback
 
 import jaxinv
-from jaxinv._kernels import (
-    PRODUCT_FROM_ENTRIES,
-    PRODUCT_UP_TO,
-    UNROLLED_COMPLEX_UP_TO,
-    UNROLLED_UP_TO,
-    inverse_kernel,
-)
+from jaxinv._kernel_names import PRODUCT_FROM_ENTRIES, PRODUCT_UP_TO, UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO
+from jaxinv._kernels import inverse_kernel
 from jaxinv._lowering import device_count
 from jaxinv._products import SUMS_ON_GPU
 

@@ -12,12 +12,12 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinv
-from jaxinv._kernels import LAPACK_BATCH_IS_SERIAL, kernel_name
+from jaxinv._kernel_names import LAPACK_BATCH_IS_SERIAL, kernel_name
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
 TOLERANCE = 1e-12
-# n and the batch, which is enough on each of eight devices for each kernel: fused LU, panel LU, LAPACK, blocks.
+# n and the batch, which is enough on each of eight devices for each kernel: fused LU, panels, LAPACK, blocks.
 BATCHES = {3: 8 * 16, 9: 8 * 368, 12: 32, 21: 32}
 SIZES = list(BATCHES)
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")

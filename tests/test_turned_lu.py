@@ -9,7 +9,7 @@ import pytest
 from _limits import MEASURED
 
 import jaxinv
-from jaxinv import _kernels
+from jaxinv import _kernel_names, _kernels
 from jaxinv._lu import lu_inverse, turned_lu_inverse
 
 DTYPES = ("float32", "float64", "complex64", "complex128")
@@ -129,8 +129,8 @@ def test_no_large_matrix_is_transposed():
 def test_the_gradient_holds_little_more_than_half_of_the_temporary_memory_of_the_builtin(monkeypatch, kernel, n, dtype):
     """Three matrices; products must read Y, not the solution from which it is made."""
     if kernel == "turned LU":
-        monkeypatch.setattr(_kernels, "LARGE_UP_TO", 0)
-    assert _kernels.kernel_name(n, 1, dtype, "cpu", products_follow=True) == kernel
+        monkeypatch.setattr(_kernel_names, "LARGE_UP_TO", 0)
+    assert _kernel_names.kernel_name(n, 1, dtype, "cpu", products_follow=True) == kernel
     X = jnp.zeros((n, n), dtype)
 
     def temporary(inverse):
@@ -146,11 +146,11 @@ def test_the_gradient_holds_little_more_than_half_of_the_temporary_memory_of_the
 
 @pytest.mark.usefixtures("measured_limits")
 def test_the_table_gives_it_single_matrices(monkeypatch):
-    name = lambda n, dtype="float32", batch=1: _kernels.kernel_name(n, batch, dtype, "cpu")
+    name = lambda n, dtype="float32", batch=1: _kernel_names.kernel_name(n, batch, dtype, "cpu")
     assert [name(n) for n in (511, 512, 4096)] == ["batched LU", "turned LU", "turned LU"]
     assert {name(600, dtype) for dtype in DTYPES} == {"turned LU"}
     assert name(600, batch=2) in ("batched LU", "LU in turn")
-    assert _kernels.kernel_name(600, 1, "float32", "gpu") == "library LU"
+    assert _kernel_names.kernel_name(600, 1, "float32", "gpu") == "library LU"
     X = jnp.asarray(normal(40, "float32"))
     for devices, kernel in ((1, turned_lu_inverse), (8, lu_inverse)):
         monkeypatch.setattr(_kernels, "device_count", lambda devices=devices: devices)
@@ -161,7 +161,7 @@ def test_the_table_gives_it_single_matrices(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("complex128", marks=pytest.mark.later)])
 @pytest.mark.usefixtures("measured_limits")
 def test_single_matrices_through_the_public_functions(dtype):
-    n = _kernels.TURNED_FROM
+    n = _kernel_names.TURNED_FROM
     X = normal(n, dtype) / n**0.5 + 2 * np.eye(n)
     X = X.astype(dtype)
     exact = np.linalg.inv(X.astype(np.result_type(dtype, np.float64)))

@@ -25,7 +25,7 @@ from jaxinv._cli.bench_rivals import (
     torch_contender,
     without_structure,
 )
-from jaxinv._kernels import kernel_name
+from jaxinv._kernel_names import kernel_name
 from jaxinv._structure import projection
 
 # Of calls before a sample: OpenBLAS, which JAX calls on CPU, has its threads spin for 100 ms after they were used.
