@@ -204,19 +204,19 @@ def _eliminate(n, width, words, is_complex, uses_U, *scalars):
     entries, taken = numbers(scalars[: n * width * (1 + is_complex)], of_complex=is_complex), list(scalars[-words:])
     a = [entries[i * width : (i + 1) * width] for i in range(n)]
     integer = lambda value: lax.full_like(scalars[-1], value)
-    zero = number_like(a[0][0], 0)
+    zero, nan = (number_like(a[0][0], value) for value in (0, math.nan))
     bit = lambda i: integer(1 << i % BITS)
     is_taken = [(taken[i // BITS] & bit(i)) != integer(0) for i in range(n)]
     U, p = [], []
     for c in range(width):
-        q, largest = integer(0), lax.full_like(scalars[0], -1)
+        q, largest = integer(n), lax.full_like(scalars[0], -1)
         for i in range(n):
             size = pivot_size(a[i][c])
             larger = (size > largest) & ~is_taken[i]
             largest, q = lax.select(larger, size, largest), lax.select(larger, integer(i), q)
         is_q = [q == integer(i) for i in range(n)]
-        row = a[0]  # nan if none is left with a number, which reaches the whole matrix
-        for i in range(1, n):
+        row = [nan] * width  # if none is left with a number; it reaches the whole matrix
+        for i in range(n):
             row = [select(is_q[i], x, r) for x, r in zip(a[i], row, strict=True)]
         over_pivot = reciprocal(row[c])
         of_q = [*[zero] * c, -over_pivot, *(r * over_pivot for r in row[c + 1 :])]
@@ -226,7 +226,7 @@ def _eliminate(n, width, words, is_complex, uses_U, *scalars):
             a[i] = [select(is_q[i], x, y) for x, y in zip(of_q, others, strict=True)]
         is_taken = [before | now for before, now in zip(is_taken, is_q, strict=True)]
         U.append(row)
-        p.append(q)
+        p.append(lax.min(q, integer(n - 1)))
     for i in range(n):
         word = i // BITS
         taken[word] = lax.select(is_taken[i], taken[word] | bit(i), taken[word])
