@@ -157,7 +157,12 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(8, batch, "float32") for batch in (100, below - 1, below)] == [row, row, fused]
     below = 1728 if is_serial else 432
     assert [name(3, batch, "complex64") for batch in (100, below - 1, below)] == [row, row, fused]
-    for dtype, least in {"float32": (60, 300), "float64": (60, 200), "complex64": (80, 200)}.items():
+    for dtype, least in {
+        "float32": (60, 300),
+        "float64": (60, 200),
+        "complex64": (80, 200),
+        "complex128": (80, 300),
+    }.items():
         of = lambda batch, dtype=dtype: name(16, batch, dtype)
         assert [of(1), of(least[is_serial] - 1), of(least[is_serial])] == ["batched LU", lapack, panel]
     assert [name(100, batch, "float64") for batch in (1, 25, 26)] == ["batched LU", lapack, blocked]
