@@ -31,7 +31,7 @@ ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL el
 # Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: float32 262144 of n = 4 25 and
 # 42 ns, with the gradient even; float64 131072 of n = 4 63 and 72, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of
 # n = 8 630 and 745; complex128 40000 of n = 4 101 and 136, 20000 of n = 6 470 and 800. Not measured with AVX-512.
-ROW_ANY_FROM_TO = {"float32": (4, 4), "float64": (4, 8), "complex128": (4, 6)}
+ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "complex128": (4, 5, 6)}
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # On AMD EPYC of the third generation (AVX2), JAX 0.12.0.1, 2026-11-27, against blocks and LAPACK, in batches of 4 MiB:
@@ -111,9 +111,8 @@ def kernel_name(
         return "elementwise LU" if is_unrolled else _larger_kernel_name(n, batch, name, platform)
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
-        least, most = ROW_ANY_FROM_TO.get(name, (1, 0))
         below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
-        if batch >= ROW_FROM_BATCH and (batch < below or least <= n <= most):
+        if batch >= ROW_FROM_BATCH and (batch < below or n in ROW_ANY[name]):
             return "row LU"
     elif is_known and not is_unrolled and n <= PANEL_UP_TO[name] and batch >= PANEL_FROM_BATCH[name]:
         return "panel Gauss-Jordan"

@@ -6,11 +6,16 @@ rows at once, as the entries of a vector. Only X is read and Y written. The loop
 matrices, but writes vectors besides, and in each call XLA allots a buffer to each of its operations.
 
 Where the rows fill a vector the factorisation is faster as vector code, the same in each entry, since scalar selects
-are branches. A zero of which the compilers know nothing keeps them from taking it out of the loop over rows.
+are branches. A zero of which the compilers know nothing keeps them from taking it out of the loop over rows. Two
+matrices whose rows fill a vector together are factorised together, each in its half of it: they are seen as one of
+twice as many rows, in which an entry is a choice between those of the two.
 
 XLA would fuse the loop into what uses Y, and compute a whole inverse for each use of an entry. It fuses nothing through
 a conditional, and does not know that this one takes its first branch, for the same zero.
 """
+
+import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -19,46 +24,58 @@ from jaxinv._scalars import Pair, number_like, parts, select
 from jaxinv._two_by_two import scattered
 from jaxinv._unrolled_lu import lu_determinant_factors, lu_inverse_row
 
-VECTOR_OF_ROWS = 4
+VECTOR_BYTES = 32
 
 
 def row_lu_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:
     """The inverse of each matrix, and if asked for n factors of its determinant, shape (..., n)."""
     shape = X.shape
-    X = X.reshape(-1, *shape[-2:])
+    n = shape[-1]
+    X = X.reshape(-1, n, n)
+    together = 2 if 2 * n == _rows_of_vector(X) and len(X) % 2 == 0 else 1
     zero = _unknown_zero(X)
 
     def run(X, zero):
-        return (_inverse(X, zero), _factors(X)) if with_factors else (_inverse(X, zero),)
+        stacks = X.reshape(-1, together * n, n)
+        return (_inverse(stacks, zero), _factors(X)) if with_factors else (_inverse(stacks, zero),)
 
     def never(X, zero):
         nan = jnp.full_like(X, jnp.nan)  # for X itself XLA would copy X first
-        return (nan, nan[..., 0])[: 1 + with_factors]
+        return (nan.reshape(-1, together * n, n), nan[..., 0])[: 1 + with_factors]
 
     Y, *factors = lax.cond(zero == 0, run, never, X, zero)
     return Y.reshape(shape), *(f.reshape(shape[:-1]) for f in factors)
 
 
+def _rows_of_vector(X):
+    return VECTOR_BYTES // X.real.dtype.itemsize
+
+
 def _inverse(X, zero):
-    n = X.shape[-1]
-    i, j = (lax.broadcasted_iota(jnp.int32, X.shape, X.ndim - axis) for axis in (2, 1))
-    x = _rows(X, X.shape)
-    if n == VECTOR_OF_ROWS:
-        x[0][0] = x[0][0] + _same_for_all(zero * i.astype(zero.dtype), x[0][0])
-    return _picked(lu_inverse_row(x, i), j)
+    """The inverses of matrices that lie on top of each other."""
+    _, height, n = X.shape
+    row, j = (lax.broadcasted_iota(jnp.int32, X.shape, axis) for axis in (1, 2))
+    x, *others = (scattered(X, X.shape, first) for first in range(0, height, n))
+    for z in others:
+        x = [select(row < n, *entries) for entries in zip(x, z, strict=True)]
+    if height == n and _rows_of_vector(X) % n == 0:
+        x[0] = x[0] + _same_for_all(zero * row.astype(zero.dtype), x[0])
+    return picked(lu_inverse_row(_in_rows(x), row % n), j)
 
 
 def _factors(X):
     shape = X.shape[:-1]
-    return _picked(lu_determinant_factors(_rows(X, shape)), lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1))
+    k = lax.broadcasted_iota(jnp.int32, shape, len(shape) - 1)
+    return picked(lu_determinant_factors(_in_rows(scattered(X, shape))), k)
 
 
-def _rows(X, shape):
-    n, entries = X.shape[-1], scattered(X, shape)
+def _in_rows(entries):
+    n = math.isqrt(len(entries))
     return [entries[i * n : (i + 1) * n] for i in range(n)]
 
 
-def _picked(vectors, j):
+def picked(vectors: Sequence, j: Array) -> Array:
+    """An array of the shape of j, of entries of the j-th of the `vectors`."""
     out = vectors[-1]
     for k, v in enumerate(vectors[:-1]):
         out = select(j == k, v, out)

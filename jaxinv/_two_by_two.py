@@ -30,10 +30,14 @@ def map_in_place(
     return tuple(out)
 
 
-def scattered(X: Array, shape: Sequence[int] | None = None) -> list:
-    """The entries of square matrices, row by row, each as an array of `shape`, by default that of X, or a pair."""
+def scattered(X: Array, shape: Sequence[int] | None = None, first: int = 0) -> list:
+    """The entries of square matrices, row by row, each as an array of `shape`, by default that of X, or a pair.
+
+    `first` is the first row of the matrix, where X has several on top of each other.
+    """
     n, axes = X.shape[-1], range(X.ndim - 2)
-    entries = [lax.broadcast_in_dim(X[..., i, j], shape or X.shape, axes) for i in range(n) for j in range(n)]
+    rows = range(first, first + n)
+    entries = [lax.broadcast_in_dim(X[..., i, j], shape or X.shape, axes) for i in rows for j in range(n)]
     return numbers(parts(entries), of_complex=jnp.iscomplexobj(X))
 
 

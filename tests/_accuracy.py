@@ -43,6 +43,7 @@ def is_tested(kernel, n, dtype):
     used = {_kernel_names.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     if kernel == "elementwise Gauss-Jordan":  # where JAX has one device
         return n <= _kernel_names.GAUSS_JORDAN_UP_TO[np.dtype(dtype).name]
+    used |= {"fused LU"} if "row LU" in used else set()  # where JAX has several devices
     return (
         kernel in ("LU in turn", "turned LU")
         or kernel in used
