@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, on_shards
 from jaxinv._one_loop import computed, materialised
-from jaxinv._row_products import row_product
+from jaxinv._row_products import column_product, row_product
 from jaxinv._triangular import matmul as full_matmul
 from jaxinv._two_by_two import gathered, scattered
 
@@ -43,12 +43,20 @@ COMPLEX_IN_PARTS_FROM = 48
 # complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
 # The n of many matrices whose products go matrix by matrix, in one loop that computes nothing anew, on AMD EPYC 9004,
-# 2026-11-27, in batches of 2 MiB, by rows, in two loops and in one: n = 4 6 to 13, 11 to 17 and 13 ns, n = 6 62, 75 and
-# 166, n = 8 40, 54 and 486, n = 9 188, 285 and 830, but n = 5 54, 47 and 29, n = 10 and more even or slower; float64 n
-# = 8 83, 145 and 527; complex64 n = 4 24, 47 and 146, n = 8 139, 179 and 2104. With AVX2 alone alike. Two loops write a
-# product besides: with the inverse and its pages, 65536 of n = 6 in float64 161 against 288.
-SUMS_BY_ROWS, SUMS_BY_ROWS_COMPLEX = (4, 6, 7, 8, 9), (4, 5, 6, 8)
+# 2026-11-27, in batches of 2 MiB, by rows, in two loops and in one: n = 4 6 to 13, 11 to 17 and 13 ns, n = 8 40, 54 and
+# 486, n = 9 188, 285 and 830, but n = 5 54, 47 and 29, n = 6 62 to 101, 68 to 77 and 166, n = 10 and more even or
+# slower; float64 n = 8 83, 145 and 527; complex64 n = 4 24, 47 and 146, n = 8 139, 179 and 2104. With AVX2 alone alike.
+# Two loops write a product besides: with the inverse and its pages, 65536 of n = 6 in float64 161 against 288.
+SUMS_BY_ROWS = {
+    "float32": (4, 7, 8, 9),
+    "float64": (4, 6, 7, 8, 9),
+    **dict.fromkeys(("complex64", "complex128"), (4, 5, 6, 8)),
+}
 RECOMPUTED_OF_MANY_UP_TO = 5
+# By columns, which are read as they lie where op(C) is C, by rows and in two loops, Y dX Y: n = 5 12, 33 and 32 ns, n =
+# 6 27, 96 and 92, n = 7 36, 146 and 138, n = 8 24, 33 and 62, with AVX2 alone 18, 28 and 37, 50, 96 and 61, 43, 92 and
+# 99, even; float64 n = 5 35, 59 and 45. Others are even or slower.
+SUMS_BY_COLUMNS = {"float32": (5, 6, 7, 8), "float64": (5,)}
 # JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
 # loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
@@ -68,7 +76,7 @@ FEW_ENTRIES = 16000 if LAPACK_BATCH_IS_SERIAL else 0
 SUMS_ON_GPU, SUMS_ON_GPU_FLOAT64 = 16, 12
 
 
-def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single: bool = False) -> str:
+def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single: bool = False, ops: str = "TNT") -> str:
     """How the products of a batch of n x n matrices are computed; n and the batch may be symbolic (`jax.export`).
 
     `is_single`: whether the one matrix has no axes of a batch.
@@ -90,10 +98,13 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     if is_sum:
         if n == 2:
             return "entries"
-        are_many = not at_most(batch, SUMS_FROM_BATCH - 1)
-        if are_many and n in (SUMS_BY_ROWS_COMPLEX if is_complex else SUMS_BY_ROWS):
-            return "sums by rows"
-        in_one_loop |= are_many and not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
+        if not at_most(batch, SUMS_FROM_BATCH - 1):
+            name = jnp.dtype(dtype).name
+            if ops[2] == "N" and n in SUMS_BY_COLUMNS.get(name, ()):
+                return "sums by columns"
+            if n in SUMS_BY_ROWS.get(name, ()):
+                return "sums by rows"
+            in_one_loop |= not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
         return "sums in one loop" if in_one_loop else "sums in two loops"
     if not is_single and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]:
         return "dots of copies"
@@ -109,7 +120,7 @@ def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], prec
     *batch, n, _ = operands[0].shape
 
     def on(platform):
-        name = product_name(n, math.prod(batch), operands[0].dtype, platform, is_single=not batch)
+        name = product_name(n, math.prod(batch), operands[0].dtype, platform, not batch, ops)
         return lambda *operands: PRODUCTS[name](ops, [operands[i] for i in which], precision)
 
     on_any = partial(lax.platform_dependent, cpu=on("cpu"), default=on("gpu"))
@@ -219,6 +230,7 @@ PRODUCTS: dict[str, Callable[[str, Sequence[Array], Any], Array]] = {
     "entries": _by_entries,
     "sums in one loop": _by_sums,
     "sums by rows": row_product,
+    "sums by columns": column_product,
     "sums in two loops": partial(_by_sums, computed=computed),
     "sums in two kernels": _by_sums_in_two_kernels,
     "rows": _by_rows,

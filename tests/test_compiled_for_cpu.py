@@ -76,11 +76,11 @@ def test_rows_are_solved_for_once_whatever_uses_them(monkeypatch, n, use):
     assert not re.search(r" copy\(%X", program)
 
 
-@pytest.mark.parametrize(("n", "is_of_each_row"), [(4, True), (8, False)])
+@pytest.mark.parametrize(("n", "is_of_each_row"), [(4, True), (6, False), (8, True)])
 def test_factorisation_is_one_of_all_rows_but_where_they_fill_a_vector(monkeypatch, n, is_of_each_row):
     """There the compilers are not to know that it is the same for all rows, and take it out of their loop."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
-    program = compiled(jaxinv.inv, (200, n, n))
+    program = compiled(jaxinv.inv, (201, n, n))
     (loop,) = (body for body in re.findall(r"^%\S+ \(.*?^}", program, re.M | re.S) if " divide(" in body)
     operands_of = {name: re.findall(r"%[\w.-]+", rest) for name, rest in re.findall(r"(%[\w.-]+) = (.*)", loop)}
     of_rows = set(re.findall(r"(%\S+) = f32\S+ convert\(%iota", loop))  # times a zero, in the first entry
@@ -91,9 +91,24 @@ def test_factorisation_is_one_of_all_rows_but_where_they_fill_a_vector(monkeypat
     assert divisions & of_rows == (divisions if is_of_each_row else set())
 
 
-@pytest.mark.parametrize(("n", "dtype", "loops"), [(4, "float32", 1), (4, "complex64", 2), (6, "float32", 2)])
+@pytest.mark.parametrize(("dtype", "together"), [("float32", 2), ("float64", 1), ("complex64", 2), ("complex128", 1)])
+def test_matrices_whose_rows_fill_a_vector_together_are_factorised_together(monkeypatch, dtype, together):
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    program = compiled(jaxinv.inv, (200, 4, 4), dtype=dtype)
+    shapes = set(re.findall(r"= f\d\d\[([\d,]+)\]\S* divide\(", program))
+    assert shapes == {f"{200 // together},{4 * together},4"}
+    assert not re.search(r" copy\(%X", program)
+
+
+@pytest.mark.parametrize(
+    ("n", "dtype", "loops"),
+    [
+        *((n, dtype, 1) for n in (3, 4) for dtype in ("float32", "complex64")),
+        *((5, "float32", 1), (8, "float64", 1), (10, "float32", 2)),
+    ],
+)
 def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
-    """The first is stored by the loop that computes it, without a copy."""
+    """To n = 9 one. Of two the first is stored by the loop that computes it, without a copy."""
     product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
