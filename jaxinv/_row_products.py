@@ -7,7 +7,9 @@ As in `_row_lu`, XLA:CPU makes one loop of it, whose rows or columns LLVM takes 
 computed once, since in it nothing depends on j, and no product of two factors is written to memory.
 """
 
+import operator
 from collections.abc import Sequence
+from functools import partial, reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +17,10 @@ from jax import Array, lax
 
 from jaxinv._one_loop import computed
 from jaxinv._row_lu import picked
-from jaxinv._scalars import Pair
+from jaxinv._scalars import Pair, parts
+
+
+_sum = partial(reduce, operator.add)
 
 
 def row_product(ops: str, factors: Sequence[Array], precision: Any) -> Array:
@@ -65,14 +70,7 @@ def _from(first, indices):
     return (*indices[first:], *indices[:first])
 
 
-def _sum(terms):
-    first, *others = terms
-    for term in others:
-        first = first + term
-    return first
-
-
 def _one_loop_of(vectors, axis):
     """The array with these slices along an axis, computed once: what uses few of its entries would compute it anew."""
-    shape = jnp.shape(vectors[0])
+    shape = parts(vectors[:1])[0].shape
     return computed(picked(vectors, lax.broadcasted_iota(jnp.int32, shape, len(shape) + axis)))
