@@ -19,7 +19,6 @@ from jaxinv._one_loop import computed
 from jaxinv._row_lu import picked
 from jaxinv._scalars import Pair, parts
 
-
 _sum = partial(reduce, operator.add)
 
 
