@@ -28,9 +28,11 @@ FUSED_FROM_BATCH, FUSED_COMPLEX_FROM_BATCH = (10, 16) if LAPACK_BATCH_IS_SERIAL 
 ROW_FROM, ROW_COMPLEX_FROM = 4, 3
 ROW_FROM_BATCH = 100
 ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL else (6, 16)  # n^3
-# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: float32 262144 of n = 4 25 and
-# 42 ns, with the gradient even; float64 131072 of n = 4 63 and 72, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of
-# n = 8 630 and 745; complex128 40000 of n = 4 101 and 136, 20000 of n = 6 470 and 800. Not measured with AVX-512.
+# Any more, where scalars are as good as vectors of doubles, or where rows fill a vector: there, float64 131072 of n = 4
+# 63 and 72 ns, 65536 of n = 5 91 and 137, of n = 6 158 and 209, of n = 8 630 and 745; complex128 40000 of n = 4 101 and
+# 136, 20000 of n = 6 470 and 800. On AMD EPYC 9004, 2026-11-27, in rows and fused, float32 262144 of n = 4 12 and 20,
+# 65536 of n = 8 77 to 105 and 107 to 140, with AVX2 alone 128 to 137 and 149 to 173, but n = 5 and 6 54 and 53, 80 and
+# 66; complex64 131072 of n = 4 30 and 42, 32768 of n = 6 404 and 297; complex128 16384 of n = 6 281 and 397.
 ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "complex128": (4, 5, 6)}
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16

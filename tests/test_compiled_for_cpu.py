@@ -113,6 +113,18 @@ def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
 
+@pytest.mark.parametrize("use", USES_OF_INVERSE)
+@pytest.mark.parametrize(("n", "ops"), [(4, "TNT"), (5, "NNN")])
+def test_products_in_one_loop_are_computed_once_whatever_uses_them(n, ops, use):
+    """Else the sum of a product and its transpose would take forty times as long; nor is a transposed factor copied."""
+    product = partial(_products.product_kernel, ops=ops, which=(0, 1, 0), precision=None)
+    program = compiled(lambda Y, G: USES_OF_INVERSE[use](product(Y, G)), *[(MATRICES, n, n)] * 2)
+    assert len(re.findall(r" multiply\(", program)) == 2 * n**2  # of vectors of n entries
+    (loop,) = (body for body in re.findall(r"^%\S+ \(.*?^}", program, re.M | re.S) if " multiply(" in body)
+    assert " reduce(" in loop  # which XLA fuses with nothing that uses it
+    assert " transpose(" not in program or use == "with its transpose"
+
+
 @pytest.mark.parametrize("batch", [MATRICES, pytest.param(MATRICES - 5, marks=pytest.mark.long)])
 def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
     """In whole tiles; no panel is copied, and its rows are gathered once, as is the result."""
