@@ -1,8 +1,8 @@
 """How the triple products of the derivatives are computed: chosen by platform, dtype, n and batch.
 
 As the kernels of the inverse they know no derivative, and are chosen at lowering: `product_name` is their table. A
-product is a sum of outer products, in plain elementwise code, or two matrix products, for which a transposed or complex
-factor may be laid out anew.
+product is a sum of outer products, in plain elementwise code, or of rows, see `_row_products`, or two matrix products,
+for which a transposed or complex factor may be laid out anew.
 """
 
 import math
