@@ -24,7 +24,7 @@ from jaxinv._scalars import Pair, number_like, parts, select
 from jaxinv._two_by_two import scattered
 from jaxinv._unrolled_lu import lu_determinant_factors, lu_inverse_row
 
-VECTOR_BYTES = 32
+VECTOR_BYTES = 32  # as LLVM chooses on x86, also where AVX-512 has longer ones
 
 
 def row_lu_inverse(X: Array, with_factors: bool) -> tuple[Array, ...]:

@@ -108,7 +108,7 @@ def test_matrices_whose_rows_fill_a_vector_together_are_factorised_together(monk
     ],
 )
 def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
-    """To n = 9 one. Of two the first is stored by the loop that computes it, without a copy."""
+    """Most to n = 9 one. Of two the first is stored by the loop that computes it, without a copy."""
     product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 

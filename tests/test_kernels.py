@@ -85,7 +85,7 @@ def test_rows_of_the_others_do_not_depend_on_the_first_entry(n, batch, dtype, fi
     for out, others in zip(after, before, strict=True):
         np.testing.assert_array_equal(out[1:], others[1:])
     if np.isfinite(first):
-        np.testing.assert_allclose(after[0][0], np.linalg.inv(X[0]), rtol=0, atol=1e4 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(after[0], np.linalg.inv(X), rtol=0, atol=1e4 * np.finfo(dtype).eps)
         determinant = np.prod(np.asarray(after[1]), -1)
         np.testing.assert_allclose(determinant, np.linalg.det(X), rtol=1e3 * np.finfo(dtype).eps)
     if np.isnan(first):
@@ -285,6 +285,23 @@ def test_cases_reach_every_product_on_cpu():
     name = lambda ops, n, batch, dtype: _products.product_name(n, batch or 1, dtype, "cpu", batch is None, ops)
     names = {name(ops, *case) for ops in OPS for case in PRODUCT_CASES}
     assert names == set(_products.PRODUCTS) - {"sums in two kernels"}
+
+
+def test_the_table_of_products_of_small_matrices():
+    """As its limits in `_products` say."""
+    name = lambda n, dtype, ops, batch=64: _products.product_name(n, batch, dtype, "cpu", ops=ops)
+    entries, one, two, rows, columns = (
+        ["entries"],
+        *(["sums " + s] for s in ("in one loop", "in two loops", "by rows", "by columns")),
+    )
+    names = lambda dtype, ops: [name(n, dtype, ops) for n in range(2, 11)]
+    assert names("float32", "TNT") == entries + one + rows + one + two + rows * 3 + two
+    assert names("float32", "NNN") == entries + one + rows + columns * 4 + rows + two
+    assert names("float64", "TNT") == entries + one + rows + one + rows * 4 + two
+    assert names("float64", "TNN") == entries + one + rows + columns + rows * 4 + two
+    for dtype, ops in itertools.product(("complex64", "complex128"), OPS):
+        assert names(dtype, ops) == entries + one + rows * 3 + two + rows + two * 2
+    assert [name(n, "float32", "NNN", batch=63) for n in (3, 4, 5, 8)] == one * 2 + two * 2
 
 
 @pytest.mark.parametrize(
