@@ -38,23 +38,27 @@ ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "co
 FEWEST_FUSED = 16
 # On AMD EPYC of the third generation (AVX2), JAX 0.12.0.1, 2026-11-27, against blocks and LAPACK, in batches of 4 MiB:
 # float32 n = 16 1.7, 4.1 and 5.7 us, n = 24 4.5, 7.2 and 9.8, n = 32 10.5, 14.6 and 18.9, n = 40 17.0, 19.3 and 26, n =
-# 48 35, 31 and 40; float64 n = 28 15, 19 and 36, n = 36 28, 33 and 51, n = 40 39, 32 and 54; complex64 n = 16 5.5 and
-# 16, n = 24 16 and 34; complex128 n = 12 3.9 and 10.8, n = 16 10.7 and 15.8, n = 24 30 and 33. AVX-512 was not
-# measured. Beyond n = 51, of complex numbers 24, LLVM vectorises no panel.
-PANEL_UP_TO = {"float32": 40, "float64": 36, "complex64": 24, "complex128": 20}
+# 48 35, 31 and 40; float64 n = 28 15, 19 and 36, n = 36 28, 33 and 51, n = 40 39, 32 and 54. On AMD EPYC 9004,
+# 2026-11-28, and LAPACK: complex64 n = 16 2.2 and 7.4, n = 24 9.9 and 12.6, n = 28 14.7 and 17.0 (AVX2 code 17 and 21),
+# n = 32 32 and 28; complex128 n = 16 4.3 and 10.4, n = 20 9.8 and 18, n = 24 20 and 17. Beyond n = 51 LLVM vectorises
+# no panel.
+PANEL_UP_TO = {"float32": 40, "float64": 36, "complex64": 28, "complex128": 20}
 # It calls some 7 loops for two columns, whatever the batch: even with LAPACK at 150 to 300 of float32, 150 of float64
 # and complex64, and 300 of complex128. Few fill one thread only: 300 of n = 24 5.7 us, and 4.5 of many.
 PANEL_FROM_BATCH = {"float32": 300, "float64": 200, "complex64": 200, "complex128": 300}
 # Matrix by matrix LAPACK takes longer: there, JAX 0.10.2, panels and LAPACK so: 60 of n = 9 4.7 and 6.9 us, of n = 20
 # 11.7 and 12.6, of n = 48 54 and 69, 400 of n = 48 34 and 46 (the builtin 45), of n = 51 35 and 60, float64 60 of n =
-# 36 33 and 56, 200 of n = 44 even, complex64 60 of n = 9 9.8 and 9.0, 100 6.6 and 9.2, of n = 20 18 and 28.
+# 36 33 and 56, 200 of n = 44 even, complex64 60 of n = 9 9.8 and 9.0, 100 6.6 and 9.2, of n = 20 18 and 28, of n = 28
+# even.
 if not LAPACK_BATCH_IS_SERIAL:
     PANEL_UP_TO |= {"float32": 51, "float64": 44, "complex128": 24}
     PANEL_FROM_BATCH = {"float32": 60, "float64": 60, "complex64": 80, "complex128": 80}
 # On AMD EPYC 9004 n = 64 18 against LAPACK's 26 us, n = 96 42 against 55, n = 128 72 against 103, n = 192 165 against
 # 250, n = 256 385 against 500; float64 n = 64 30 against 48, n = 128 141 against 210. On an Intel Xeon of the fourth
 # generation n = 48 18 against 33; float64 n = 192 650 against 900, n = 256 1480 against 1880. On the EPYC of the third,
-# of fewer matrices than panels take, 200 of n = 24 18 against 12, 200 of n = 36 30 against 26. Complex ones: not tried.
+# of fewer matrices than panels take, 200 of n = 24 18 against 12, 200 of n = 36 30 against 26. On the 9004 complex64
+# loses, with complex products as four real ones too: n = 32 31 against 24, n = 64 138 against 113, n = 256 3600
+# against 2700.
 BLOCKED_FROM_TO = {"float32": (41, 256), "float64": (37, 256)}
 # LAPACK factorises in one thread there. On the EPYC of the third generation, JAX 0.10.2, 2026-11-27, blocks, LAPACK
 # matrix by matrix and the builtin: 1000 of n = 32 23.5, 24.0 and 21.6 us, 100 of n = 64 100, 78 and 76, 1000 84, 69 and

@@ -57,6 +57,12 @@ RECOMPUTED_OF_MANY_UP_TO = 5
 # 6 27, 96 and 92, n = 7 36, 146 and 138, n = 8 24, 33 and 62, with AVX2 alone 18, 28 and 37, 50, 96 and 61, 43, 92 and
 # 99, even; float64 n = 5 35, 59 and 45. Others are even or slower.
 SUMS_BY_COLUMNS = {"float32": (5, 6, 7, 8), "float64": (5,)}
+# Transposed factors of real matrices copied before two loops, on AMD EPYC 9004, 2026-11-28, in batches of 2 MiB, and
+# not copied: n = 11 120 and 160 ns, n = 12 148 and 220, n = 14 300 and 640, n = 16 360 and 690, float64 n = 12 270 and
+# 310 to 460, n = 16 550 and 840, with AVX2 alone n = 12 200 and 485, n = 16 410 and 710, float64 n = 12 234 and 320, n
+# = 16 490 and 740, but n = 10 even or slower. With the inverse 10000 of n = 16 940 and 1250, float64 even. complex64 n
+# = 12 and 16 1.2 to 1.4 times as fast, n = 14 and with the inverse even.
+SUMS_OF_COPIES_FROM = 11
 # JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
 # loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
@@ -104,6 +110,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
                 return "sums by columns"
             if n in SUMS_BY_ROWS.get(name, ()):
                 return "sums by rows"
+            if "T" in ops and not is_complex and not at_most(n, SUMS_OF_COPIES_FROM - 1):
+                return "sums of copies"
             in_one_loop |= not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
         return "sums in one loop" if in_one_loop else "sums in two loops"
     if not is_single and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]:
@@ -152,6 +160,10 @@ def _by_sums(ops, factors, precision, computed=lambda BC: BC):
     return _sum_of_outer_products(ops[0] + "N", A, computed(_sum_of_outer_products(ops[1:], B, C)))
 
 
+def _by_sums_of_copies(ops, factors, precision):
+    return _by_sums("NNN", _laid_out(ops, factors, computed), precision, computed)
+
+
 def _by_sums_in_two_kernels(ops, factors, precision):
     A, B, C = _transposed(ops, factors)
     return _sum_of_products(A, lax.optimization_barrier(_sum_of_products(B, C)))
@@ -179,9 +191,7 @@ def matmul_product(
 
 
 def _by_matmul_of_copies(ops, factors, precision):
-    copies = {id(Z): materialised(Z.mT) for op, Z in zip(ops, factors, strict=True) if op == "T"}
-    laid_out = [copies[id(Z)] if op == "T" else Z for op, Z in zip(ops, factors, strict=True)]
-    return matmul_product("NNN", laid_out, precision)
+    return matmul_product("NNN", _laid_out(ops, factors, materialised), precision)
 
 
 def _by_matmul_of_halves(ops, factors, precision):
@@ -210,6 +220,11 @@ def _transposed(ops, factors):
     return [Z.mT if op == "T" else Z for op, Z in zip(ops, factors, strict=True)]
 
 
+def _laid_out(ops, factors, copied):
+    copies = {id(Z): copied(Z.mT) for op, Z in zip(ops, factors, strict=True) if op == "T"}
+    return [copies[id(Z)] if op == "T" else Z for op, Z in zip(ops, factors, strict=True)]
+
+
 def _product_of_entries(A, B):
     return [A[2 * i] * B[j] + A[2 * i + 1] * B[2 + j] for i in range(2) for j in range(2)]
 
@@ -232,6 +247,7 @@ PRODUCTS: dict[str, Callable[[str, Sequence[Array], Any], Array]] = {
     "sums by rows": row_product,
     "sums by columns": column_product,
     "sums in two loops": partial(_by_sums, computed=computed),
+    "sums of copies": _by_sums_of_copies,
     "sums in two kernels": _by_sums_in_two_kernels,
     "rows": _by_rows,
     "dots": matmul_product,

@@ -19,7 +19,7 @@ def name_of(case):
 
 
 ALSO_LONG = (
-    ("panel Gauss-Jordan", 13),
+    *(("panel Gauss-Jordan", n) for n in (13, 24)),
     ("elementwise Gauss-Jordan", 13),
     ("LU and product", 32),
     ("LU and blocks", 40),
@@ -29,7 +29,7 @@ ALSO_LONG = (
 LATER = [("elementwise Gauss-Jordan", 7, dtype) for dtype in (np.float32, np.float64)]
 LATER += [("elementwise Gauss-Jordan", 9, np.float64), ("elementwise Gauss-Jordan", 7, np.complex128)]
 LATER += [("LU and product", 16, np.float32), ("LU and blocks", 33, np.float32)]
-LATER += [("panel Gauss-Jordan", n, np.float32) for n in (24, 36, 44)]
+LATER += [("panel Gauss-Jordan", n, np.float32) for n in (28, 36, 44)]
 
 
 def is_long(kernel, n, dtype):

@@ -104,11 +104,14 @@ def test_matrices_whose_rows_fill_a_vector_together_are_factorised_together(monk
     ("n", "dtype", "loops"),
     [
         *((n, dtype, 1) for n in (3, 4) for dtype in ("float32", "complex64")),
-        *((5, "float32", 1), (8, "float64", 1), (10, "float32", 2)),
+        *((5, "float32", 1), (8, "float64", 1), (10, "float32", 2), (11, "float32", 3), (16, "complex64", 2)),
     ],
 )
-def test_products_of_small_matrices_take_two_loops_at_most(n, dtype, loops):
-    """Most to n = 9 one. Of two the first is stored by the loop that computes it, without a copy."""
+def test_products_of_small_matrices_take_few_loops(n, dtype, loops):
+    """Most to n = 9 one. Of two the first is stored by the loop that computes it, without a copy.
+
+    The third copies Y^T, which both read.
+    """
     product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
@@ -136,6 +139,16 @@ def test_panels_read_what_they_eliminate_where_it_lies(monkeypatch, batch):
     assert tiles in program
     assert not re.search(re.escape(panel) + r"\S* dynamic-slice\(", program)
     assert program.count(" gather(") == 2
+
+
+@pytest.mark.parametrize(("n", "gathers"), [(_panel_gauss_jordan.SELECTED_UP_TO, 2), (12, 4)])
+def test_panels_of_complex_matrices_gather_both_parts_by_one_index(monkeypatch, n, gathers):
+    """The result alone, where rows are few enough to be selected; of its place on each axis four would be written."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    X = (MATRICES, n, n)
+    program = compiled(_panel_gauss_jordan.panel_gauss_jordan_inverse, X, dtype="complex64")
+    assert program.count(" gather(") == gathers
+    assert not re.search(rf"[su]32\[\d+,{_panel_gauss_jordan.TILE},{n},{n},4\]", program)
 
 
 @pytest.mark.parametrize("matrices", [5, 200])
