@@ -25,7 +25,7 @@ from jax import Array, lax
 from jaxinv._chunks import batch_axes, in_chunks, lanes, most_lanes
 from jaxinv._lapack import ENTRIES_OF_MANY_THREADS, LAPACK_BATCH_IS_SERIAL, is_one_thread, over_batch
 from jaxinv._lowering import device_count
-from jaxinv._lu import permutation
+from jaxinv._lu import permutation_by_places
 from jaxinv._one_loop import materialised
 from jaxinv._triangular import diagonal_blocks, even_blocks, matmul, substituted, with_unit_diagonal
 
@@ -124,7 +124,7 @@ def _factorised_in_parts(X):
 def _inverse(triangles, with_factors, X):
     n = X.shape[-1]
     LU, pivots = _factorised(triangles, X)
-    P = permutation(pivots, X.dtype)
+    P = permutation_by_places(pivots, X.dtype)
     blocks = _blocks(n)
     D = diagonal_blocks(LU, blocks)
     over_L, over_U = triangles(True, with_unit_diagonal(D)), triangles(False, D)

@@ -14,47 +14,65 @@ from jaxinv._one_loop import computed, materialised
 from jaxinv._triangular import diagonal_blocks, even_blocks, substituted, with_unit_diagonal
 
 
-def lu_inverse(X: Array) -> tuple[Array, Array]:
-    """P X = L U with partial pivoting, then L Z = P and U Y = Z; and the n factors of the determinant."""
+def lu_inverse(X: Array, permutation: Callable[..., Array] | None = None) -> tuple[Array, Array]:
+    """P X = L U with partial pivoting, then L Z = P and U Y = Z; and the n factors of the determinant.
+
+    `permutation` makes P of the exchanges of rows, their order and a dtype, as `permutation_on_cpu` does.
+    """
     LU, pivots, row_of = lax.linalg.lu(X)
-    return _solved(LU, _permutation_by_rows(row_of, X.dtype)), _factors(LU, pivots)
+    P = (permutation or _permutation_by_rows)(pivots, row_of, X.dtype)
+    return _solved(LU, P), _factors(LU, pivots)
 
 
 def lu_inverse_in_turn(X: Array, with_factors: bool) -> tuple[Array, ...]:
     """As `lu_inverse`, matrix by matrix."""
 
-    def inverse(X):
-        LU, pivots, row_of = lax.linalg.lu(X)
-        if isinstance(X.shape[-1], int) and X.shape[-1] >= PLACES_FROM:
-            P = permutation(pivots, X.dtype)
-        else:
-            P = _permutation_by_rows(row_of, X.dtype)
-        return (_solved(LU, P), _factors(LU, pivots))[: 1 + with_factors]
+    def permutation(pivots, row_of, dtype):
+        n = row_of.shape[-1]
+        is_large = isinstance(n, int) and n >= PLACES_FROM
+        return permutation_by_places(pivots, dtype) if is_large else _permutation_by_rows(pivots, row_of, dtype)
 
-    return in_turn(inverse, X)
+    return in_turn(lambda X: lu_inverse(X, permutation)[: 1 + with_factors], X)
 
 
-# JAX runs a program of at most 1000 counted operations in the thread that calls it. It counts one for each entry of
-# LAPACK's LU, which one matrix of n = 29 still allows, and none for a constant or a gather. On AMD EPYC of the third
-# generation, 2026-11-27, n = 24 takes 44 us, and 115 with an identity that is counted; ten matrices of n = 6 10 and 27.
-FEW_ENTRIES = 29**2
+# JAX runs a program of at most 1000 counted operations in the thread that calls it, and wakes another for more. It
+# counts one for each entry of LAPACK's LU and some two for each row, and none for a constant or a gather. On AMD EPYC
+# 9004, 2026-11-28, with the solutions, ten of n = 8 take 21 us, and counted or as by `jnp.linalg.inv` 49, two of n = 21
+# 26 and 67, three of n = 17 25 and 68, one of n = 30 25 and 63.
+FEW_OPERATIONS = 970
 
 
-def _permutation_by_rows(row_of, dtype):
+def _is_few(row_of):
+    return at_most(math.prod(row_of.shape) * (row_of.shape[-1] + 2), FEW_OPERATIONS)
+
+
+def _permutation_by_rows(pivots, row_of, dtype):
+    """P, by the rows of the identity in their order."""
     n = row_of.shape[-1]
-    is_few = at_most(math.prod(row_of.shape) * n, FEW_ENTRIES)
-    identity = jnp.asarray(np.eye(n, dtype=dtype)) if is_few else jnp.eye(n, dtype=dtype)
-    return identity.at[row_of].get(mode="promise_in_bounds")
+    identity = jnp.asarray(np.eye(n, dtype=dtype)) if _is_few(row_of) else jnp.eye(n, dtype=dtype)
+    rows = lax.GatherDimensionNumbers(offset_dims=(row_of.ndim,), collapsed_slice_dims=(0,), start_index_map=(0,))
+    in_bounds = lax.GatherScatterMode.PROMISE_IN_BOUNDS  # by `jnp` an index may be negative, which is counted
+    return lax.gather(identity, row_of[..., None], rows, slice_sizes=(1, n), mode=in_bounds)
+
+
+def permutation_on_cpu(pivots: Array, row_of: Array, dtype: DTypeLike) -> Array:
+    """P, in the way that is fastest there."""
+    *batch, n = row_of.shape
+    is_known = all(isinstance(size, int) for size in row_of.shape)
+    is_batch = is_known and math.prod(batch) > 1 and n <= PLACES_OF_BATCH_UP_TO and not _is_few(row_of)
+    return permutation_by_places(pivots, dtype) if is_batch else _permutation_by_rows(pivots, row_of, dtype)
 
 
 # Exchanges of rows, in a step of a loop, on AMD EPYC of the third generation (AVX2), 2026-11-26: chunks of n = 40 0.21
 # us, and 1.0 by `lu_pivots_to_permutation`, n = 128 1.8 and 5.9. Matrix by matrix, with the inverse, n = 24 even, n =
-# 64 57 us in place of 76.
+# 64 57 us in place of 76. With the inverses of a batch, on AMD EPYC 9004, 2026-11-28: ten of n = 8 70 and 77 us, of n =
+# 16 to 64 2 to 5 % less, three of n = 17 61 and 69, two of n = 22 78 and 93, ten of n = 256 even.
 EXCHANGES = 4
 PLACES_FROM = 30
+PLACES_OF_BATCH_UP_TO = 128
 
 
-def permutation(pivots: Array, dtype: DTypeLike) -> Array:
+def permutation_by_places(pivots: Array, dtype: DTypeLike) -> Array:
     """P, which makes the exchanges of rows `pivots`, shape (..., n), one after the other."""
     place = places(pivots)[..., None, :]
     return (place == lax.broadcasted_iota(pivots.dtype, (*pivots.shape, pivots.shape[-1]), pivots.ndim - 1)).astype(
@@ -98,7 +116,7 @@ def turned_lu_inverse(X: Array) -> tuple[Array, Array]:
     """
     scale = materialised(_column_scales(X))  # once, not for each entry
     LU, pivots, row_of = lax.linalg.lu(jnp.flip(X * scale[..., None, :], (-2, -1)).mT)
-    Z = _solved(LU, _permutation_by_rows(row_of, X.dtype))
+    Z = _solved(LU, _permutation_by_rows(pivots, row_of, X.dtype))
     Y = computed(scale[..., :, None] * jnp.flip(Z.mT, (-2, -1)))  # once, lest products keep both
     scale_of_row = jnp.take_along_axis(jnp.flip(scale, -1), row_of, axis=-1, mode="promise_in_bounds")
     return Y, _factors(LU, pivots) / scale_of_row

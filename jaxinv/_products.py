@@ -67,9 +67,10 @@ SUMS_OF_COPIES_FROM = 11
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
 # loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
 # 2026-11-26, one of n = 7 16 us and 77 without, n = 10 18 and 93, ten of n = 3 20 and 87; in a larger program even. On
-# AMD EPYC of the third generation, 2026-11-27, one of n = 12 59 us and 143.
+# AMD EPYC of the third generation, 2026-11-27, one of n = 12 59 us and 143; on AMD EPYC 9004, 2026-11-28, three of n =
+# 7 33 and 80, six of n = 5 29 and 37.
 BY_ROWS_FROM = 880
-STEP_UP_TO = 580
+STEP_UP_TO = 600
 # And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, on the Xeon, JAX
 # 0.12.0.1, float32: two of n = 32 82 us and 156 by dots, ten of n = 17 171 and 191, of n = 24 209 and 222, of n = 32
 # 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. On AMD

@@ -130,6 +130,18 @@ def test_places_are_those_of_the_permutation(n):
         np.testing.assert_array_equal(_lu.places(jnp.asarray(pivots)), places)
 
 
+@pytest.mark.parametrize("shape", [(30, 30), (31, 31), (10, 8, 8), (10, 9, 9), (2, 3, 17, 17), (2, 129, 129)], ids=str)
+@pytest.mark.parametrize("way", [_lu._permutation_by_rows, _lu.permutation_on_cpu])
+def test_permutation_makes_the_exchanges(shape, way):
+    """Of few matrices, of one, of many and of large ones."""
+    n = shape[-1]
+    pivots = jnp.asarray(np.random.default_rng(n).integers(np.arange(n), n, shape[:-1]).astype(np.int32))
+    row_of = jax.lax.linalg.lu_pivots_to_permutation(pivots, n)
+    P = way(pivots, row_of, np.float32)
+    assert P.dtype == np.float32
+    np.testing.assert_array_equal(P, np.eye(n)[np.asarray(row_of)])
+
+
 def test_places_within_shards_equal_those_without():
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
     pivots = np.random.default_rng(0).integers(0, 13, (8, 13)).astype(np.int32)
