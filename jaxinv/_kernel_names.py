@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 from jaxinv._lowering import at_most, device_count
+from jaxinv._lu import FEW_OPERATIONS
 from jaxinv._structured_kernels import STRUCTURES, structured_kernel_name
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-24.
@@ -34,8 +35,21 @@ ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL el
 # 65536 of n = 8 77 to 105 and 107 to 140, with AVX2 alone 128 to 137 and 149 to 173, but n = 5 and 6 54 and 53, 80 and
 # 66; complex64 131072 of n = 4 30 and 42, 32768 of n = 6 404 and 297; complex128 16384 of n = 6 281 and 397.
 ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "complex128": (4, 5, 6)}
+# Fewer than 100 pay where LAPACK's program would be another thread's too, see `FEW_OPERATIONS`: the inverse alone, or
+# to ROW_FOLLOWED_UP_TO with the products of a derivative; of more XLA splits the loop. On AMD EPYC 9004, 2026-11-28,
+# called again and again (in brackets after a pause of 0.3 ms, when that thread is asleep), in rows, LAPACK and the
+# builtin: 38 of n = 4 8, 70 and 68 us (90, 127, 127), 60 of n = 3 16, 110 and 109 (106, 155, 156), 40 of n = 5 75, 96
+# and 105, 24 of n = 6, 30 of n = 7 and 8 even; with the gradient ten of n = 4 12, 67 and 100 (93, 123, 150), 30 of n =
+# 3 18, 71 and 97, 16 of n = 5 16, 77 and 130, but ten of n = 6 78, 46 and 88. Fewer are LAPACK's: ten of n = 3 8, 13
+# and 13 us, but after a pause 98, 30 and 29. With JAX 0.10.2 42 of n = 4 12, 123 and 96, with the gradient twelve 17,
+# 102 and 101.
+ROW_OF_FEW_BELOW_BATCH = 130
+ROW_FOLLOWED_UP_TO, ROW_COMPLEX_FOLLOWED_UP_TO = 7000, 2000  # n^-4
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
+# Of n = 2 there are none, and so few are counted less than 1000 operations: one 7.6 us, LAPACK's and the builtin 9.7,
+# with the gradient 10.1, 12.4 and 13.5, five 7.4, 11.7 and 11.4, with it 9.9, 14.1 and 16.1.
+TWO_BY_TWO_UP_TO_BATCH, TWO_BY_TWO_COMPLEX_UP_TO_BATCH = 5, 1
 # On AMD EPYC of the third generation (AVX2), JAX 0.12.0.1, 2026-11-27, against blocks and LAPACK, in batches of 4 MiB:
 # float32 n = 16 1.7, 4.1 and 5.7 us, n = 24 4.5, 7.2 and 9.8, n = 32 10.5, 14.6 and 18.9, n = 40 17.0, 19.3 and 26, n =
 # 48 35, 31 and 40; float64 n = 28 15, 19 and 36, n = 36 28, 33 and 51, n = 40 39, 32 and 54. On AMD EPYC 9004,
@@ -120,6 +134,11 @@ def kernel_name(
         below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
         if batch >= ROW_FROM_BATCH and (batch < below or n in ROW_ANY[name]):
             return "row LU"
+    if is_known and is_unrolled:
+        if n == 2 and batch <= (TWO_BY_TWO_COMPLEX_UP_TO_BATCH if is_complex else TWO_BY_TWO_UP_TO_BATCH):
+            return "fused LU"
+        if n > 2 and device_count() == 1 and _is_row_of_few(n, batch, is_complex, products_follow):
+            return "row LU"
     elif is_known and not is_unrolled and n <= PANEL_UP_TO[name] and batch >= PANEL_FROM_BATCH[name]:
         return "panel Gauss-Jordan"
     fewest = (FUSED_COMPLEX_FROM_BATCH if is_complex else FUSED_FROM_BATCH) * n**2
@@ -133,6 +152,16 @@ def kernel_name(
     if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
         return "turned LU"
     return "batched LU" if LAPACK_BATCH_IS_SERIAL or batch == 1 else "LU in turn"
+
+
+def _is_row_of_few(n, batch, is_complex, products_follow):
+    """Whether a batch of few matrices is inverted in rows: if LAPACK's program is none for the thread that calls it."""
+    if batch >= ROW_OF_FEW_BELOW_BATCH:
+        return False
+    if batch * n * (n + 2) > FEW_OPERATIONS:
+        return True
+    most = (ROW_COMPLEX_FOLLOWED_UP_TO if is_complex else ROW_FOLLOWED_UP_TO) / n**4
+    return products_follow and batch <= most and batch * (6 * n**2 + 2 * n) > FEW_OPERATIONS
 
 
 def _larger_kernel_name(n, batch, name, platform):

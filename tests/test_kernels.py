@@ -187,6 +187,31 @@ def test_the_table_gives_each_kernel_its_sizes(monkeypatch):
     assert [name(100, batch, "float64") for batch in (1, 25, 26)] == ["batched LU", lapack, blocked]
 
 
+def test_the_table_for_few_small_matrices(monkeypatch):
+    """As the README says it: in rows where LAPACK's program would be another thread's too."""
+    for limit in MEASURED:
+        monkeypatch.setattr(*limit)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    name = lambda n, batch, dtype="float32", follow=False: _kernel_names.kernel_name(
+        n, batch, dtype, "cpu", products_follow=follow
+    )
+    lapack = "batched LU" if _kernel_names.LAPACK_BATCH_IS_SERIAL else "LU in turn"
+    for dtype, most in (("float64", 5), ("complex64", 1)):
+        assert [name(2, batch, dtype) for batch in (1, most, most + 1)] == [*["fused LU"] * 2, lapack]
+    first = {3: 65, 4: 41, 5: 28, 6: 21, 7: 16, 8: 13}
+    for n, batch in first.items():
+        assert [name(n, b) for b in (batch - 1, batch, 129)] == [lapack, *["row LU"] * 2]
+    for n, batch in {3: 17, 4: 10, 5: 7, 6: 5}.items():
+        last = min(int(7000 / n**4), first[n] - 1)
+        of = [name(n, b, follow=True) for b in (batch - 1, batch, last)]
+        assert of == [lapack, *["row LU"] * 2]
+        assert n == 3 or name(n, last + 1, follow=True) == lapack
+    assert [name(4, b, "complex64", True) for b in (7, 10, 41)] == [lapack, lapack, "row LU"]
+    assert name(3, 24, "complex128", True) == "row LU"
+    monkeypatch.setattr(jax, "device_count", lambda *_: 8)
+    assert name(4, 41) == name(4, 10, follow=True) == lapack
+
+
 def test_the_table_for_accelerators(monkeypatch):
     """As the README says it."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
