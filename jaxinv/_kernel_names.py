@@ -35,16 +35,17 @@ ROW_BELOW_BATCH, ROW_COMPLEX_BELOW_BATCH = (16, 64) if LAPACK_BATCH_IS_SERIAL el
 # 65536 of n = 8 77 to 105 and 107 to 140, with AVX2 alone 128 to 137 and 149 to 173, but n = 5 and 6 54 and 53, 80 and
 # 66; complex64 131072 of n = 4 30 and 42, 32768 of n = 6 404 and 297; complex128 16384 of n = 6 281 and 397.
 ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "complex128": (4, 5, 6)}
-# Fewer than 100 pay where LAPACK's program would be another thread's too, see `FEW_OPERATIONS`: the inverse alone, or
-# to ROW_FOLLOWED_UP_TO with the products of a derivative; of more XLA splits the loop. On AMD EPYC 9004, 2026-11-28,
+# Fewer than 100 pay where LAPACK's program, with the products of a derivative or without, would be another thread's
+# too, see `FEW_OPERATIONS`, and XLA does not split the loop; if it does, a little later. On AMD EPYC 9004, 2026-11-28,
 # called again and again (in brackets after a pause of 0.3 ms, when that thread is asleep), in rows, LAPACK and the
-# builtin: 38 of n = 4 8, 70 and 68 us (90, 127, 127), 60 of n = 3 16, 110 and 109 (106, 155, 156), 40 of n = 5 75, 96
-# and 105, 24 of n = 6, 30 of n = 7 and 8 even; with the gradient ten of n = 4 12, 67 and 100 (93, 123, 150), 30 of n =
-# 3 18, 71 and 97, 16 of n = 5 16, 77 and 130, but ten of n = 6 78, 46 and 88. Fewer are LAPACK's: ten of n = 3 8, 13
-# and 13 us, but after a pause 98, 30 and 29. With JAX 0.10.2 42 of n = 4 12, 123 and 96, with the gradient twelve 17,
-# 102 and 101.
+# builtin: 42 of n = 4 14, 81 and 91 us (96, 134, 142), 66 of n = 3 9, 77 and 80 (90, 137, 145), and split 40 of n = 5
+# 75, 96 and 105, of n = 7 86, 133 and 138, 24 of n = 6, 30 of n = 8 even; with the gradient ten of n = 4 11, 35 and 75
+# (101, 127, 165), 17 of n = 3 13, 65 and 77, 16 of n = 5 16, 77 and 130, but split ten of n = 6 78, 46 and 88. Of fewer
+# LAPACK's program stays: ten of n = 3 8, 13 and 13 us, but after a pause 98, 30 and 29. With JAX 0.10.2 42 of n = 4 12,
+# 123 and 96, with the gradient twelve 17, 102 and 101.
 ROW_OF_FEW_BELOW_BATCH = 130
-ROW_FOLLOWED_UP_TO, ROW_COMPLEX_FOLLOWED_UP_TO = 7000, 2000  # n^-4
+ROW_WHOLE_UP_TO, ROW_COMPLEX_WHOLE_UP_TO = 12000, 2500  # n^-4
+ROW_SPLIT_FROM_OPERATIONS = 1500
 # Fewer do not fill the vectors.
 FEWEST_FUSED = 16
 # Of n = 2 there are none, and so few are counted less than 1000 operations: one 7.6 us, LAPACK's and the builtin 9.7,
@@ -155,13 +156,12 @@ def kernel_name(
 
 
 def _is_row_of_few(n, batch, is_complex, products_follow):
-    """Whether a batch of few matrices is inverted in rows: if LAPACK's program is none for the thread that calls it."""
-    if batch >= ROW_OF_FEW_BELOW_BATCH:
-        return False
-    if batch * n * (n + 2) > FEW_OPERATIONS:
-        return True
-    most = (ROW_COMPLEX_FOLLOWED_UP_TO if is_complex else ROW_FOLLOWED_UP_TO) / n**4
-    return products_follow and batch <= most and batch * (6 * n**2 + 2 * n) > FEW_OPERATIONS
+    """Whether so few matrices are inverted in rows: if LAPACK's program, too, is none for the thread that calls it."""
+    operations = batch * n * (n + 2)
+    if batch > (ROW_COMPLEX_WHOLE_UP_TO if is_complex else ROW_WHOLE_UP_TO) / n**4:
+        return operations >= ROW_SPLIT_FROM_OPERATIONS and batch < ROW_OF_FEW_BELOW_BATCH
+    operations += products_follow * batch * 5 * n**2
+    return operations > FEW_OPERATIONS and batch < ROW_OF_FEW_BELOW_BATCH
 
 
 def _larger_kernel_name(n, batch, name, platform):

@@ -198,16 +198,15 @@ def test_the_table_for_few_small_matrices(monkeypatch):
     lapack = "batched LU" if _kernel_names.LAPACK_BATCH_IS_SERIAL else "LU in turn"
     for dtype, most in (("float64", 5), ("complex64", 1)):
         assert [name(2, batch, dtype) for batch in (1, most, most + 1)] == [*["fused LU"] * 2, lapack]
-    first = {3: 65, 4: 41, 5: 28, 6: 21, 7: 16, 8: 13}
-    for n, batch in first.items():
-        assert [name(n, b) for b in (batch - 1, batch, 129)] == [lapack, *["row LU"] * 2]
-    for n, batch in {3: 17, 4: 10, 5: 7, 6: 5}.items():
-        last = min(int(7000 / n**4), first[n] - 1)
+    for n, batch in {3: 65, 4: 41, 5: 43, 6: 32, 7: 24, 8: 19}.items():
+        before = lapack if n > 3 or _kernel_names.LAPACK_BATCH_IS_SERIAL else "fused LU"
+        assert [name(n, b) for b in (batch - 1, batch, 99)] == [before, *["row LU"] * 2]
+    assert name(3, 130) == "fused LU"
+    for n, batch, last in ((3, 17, 129), (4, 10, 46), (5, 7, 19), (6, 5, 9)):
         of = [name(n, b, follow=True) for b in (batch - 1, batch, last)]
         assert of == [lapack, *["row LU"] * 2]
         assert n == 3 or name(n, last + 1, follow=True) == lapack
-    assert [name(4, b, "complex64", True) for b in (7, 10, 41)] == [lapack, lapack, "row LU"]
-    assert name(3, 24, "complex128", True) == "row LU"
+    assert [name(3, b, "complex64", True) for b in (16, 17, 30, 31)] == [lapack, *["row LU"] * 2, lapack]
     monkeypatch.setattr(jax, "device_count", lambda *_: 8)
     assert name(4, 41) == name(4, 10, follow=True) == lapack
 
