@@ -57,11 +57,11 @@ RECOMPUTED_OF_MANY_UP_TO = 5
 # 6 27, 96 and 92, n = 7 36, 146 and 138, n = 8 24, 33 and 62, with AVX2 alone 18, 28 and 37, 50, 96 and 61, 43, 92 and
 # 99, even; float64 n = 5 35, 59 and 45. Others are even or slower.
 SUMS_BY_COLUMNS = {"float32": (5, 6, 7, 8), "float64": (5,)}
-# Transposed factors of real matrices copied before two loops, on AMD EPYC 9004, 2026-11-28, in batches of 2 MiB, and
-# not copied: n = 11 120 and 160 ns, n = 12 148 and 220, n = 14 300 and 640, n = 16 360 and 690, float64 n = 12 270 and
-# 310 to 460, n = 16 550 and 840, with AVX2 alone n = 12 200 and 485, n = 16 410 and 710, float64 n = 12 234 and 320, n
-# = 16 490 and 740, but n = 10 even or slower. With the inverse 10000 of n = 16 940 and 1250, float64 even. complex64 n
-# = 12 and 16 1.2 to 1.4 times as fast, n = 14 and with the inverse even.
+# Transposed factors copied before two loops, on AMD EPYC 9004, 2026-11-28, in batches of 2 MiB, and not copied: n = 11
+# 120 and 160 ns, n = 12 148 and 220, n = 14 300 and 640, n = 16 360 and 690, with AVX2 alone n = 12 200 and 485, n = 16
+# 410 and 710, but n = 10 even or slower. With the inverse 20000 of n = 12 522 and 603, 10000 of n = 16 940 and 1250.
+# float64 and complex64 gain as much alone, but with the inverse nothing, and the pages of one array more cost 20000 of
+# n = 12 in float64 3 to 12 %.
 SUMS_OF_COPIES_FROM = 11
 # JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
@@ -111,7 +111,7 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
                 return "sums by columns"
             if n in SUMS_BY_ROWS.get(name, ()):
                 return "sums by rows"
-            if "T" in ops and not is_complex and not at_most(n, SUMS_OF_COPIES_FROM - 1):
+            if "T" in ops and name == "float32" and not at_most(n, SUMS_OF_COPIES_FROM - 1):
                 return "sums of copies"
             in_one_loop |= not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
         return "sums in one loop" if in_one_loop else "sums in two loops"
