@@ -131,13 +131,13 @@ def kernel_name(
     if platform != "cpu":
         return "elementwise LU" if is_unrolled else _larger_kernel_name(n, batch, name, platform)
     is_known = isinstance(n, int) and isinstance(batch, int)
-    if is_known and is_unrolled and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM):
-        below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
-        if batch >= ROW_FROM_BATCH and (batch < below or n in ROW_ANY[name]):
-            return "row LU"
     if is_known and is_unrolled:
         if n == 2 and batch <= (TWO_BY_TWO_COMPLEX_UP_TO_BATCH if is_complex else TWO_BY_TWO_UP_TO_BATCH):
             return "fused LU"
+        below = (ROW_COMPLEX_BELOW_BATCH if is_complex else ROW_BELOW_BATCH) * n**3
+        is_many = batch >= ROW_FROM_BATCH and n >= (ROW_COMPLEX_FROM if is_complex else ROW_FROM)
+        if is_many and (batch < below or n in ROW_ANY[name]):
+            return "row LU"
         if n > 2 and device_count() == 1 and _is_row_of_few(n, batch, is_complex, products_follow):
             return "row LU"
     elif is_known and not is_unrolled and n <= PANEL_UP_TO[name] and batch >= PANEL_FROM_BATCH[name]:

@@ -31,6 +31,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxinv._chunks import batch_axes, filled, in_chunks, lanes, many, most_lanes
+from jaxinv._lowering import device_count
 from jaxinv._one_loop import computed, materialised, one_loop
 from jaxinv._scalars import Pair, number_like, numbers, parts, pivot_size, quotient, reciprocal, select
 
@@ -251,13 +252,14 @@ def _in_order(p, Z):
     for k in range(n):
         step_of = jnp.where(p[:, k, None] == row, jnp.asarray(k, p.dtype), step_of)
     p, step_of = (computed(each).transpose(0, 2, 1) for each in (p, step_of))
-    if isinstance(Z, Pair):  # both parts have the same places: by those on each axis XLA would write four to memory
+    # Of both parts the places on all axes would be written to memory. One index would be looked up on all devices.
+    if isinstance(Z, Pair) and device_count() == 1:
         tiles, _, columns, tile = Z.re.shape
         t, lane = (lax.broadcasted_iota(p.dtype, (tiles, tile, n, n), axis) for axis in (0, 1))
         place = ((t * n + p[..., None]) * columns + step_of[:, :, None]) * tile + lane
         return _each(lambda part: part.reshape(-1).at[place].get(mode="promise_in_bounds"))(Z)
-    one = lambda Z, p, step_of: Z.at[p[:, None], step_of].get(mode="promise_in_bounds")
-    return jax.vmap(jax.vmap(one, (-1, 0, 0)))(Z, p, step_of)
+    one = lambda part, p, step_of: part.at[p[:, None], step_of].get(mode="promise_in_bounds")
+    return _each(lambda part: jax.vmap(jax.vmap(one, (-1, 0, 0)))(part, p, step_of))(Z)
 
 
 def _factors(p, pivots):

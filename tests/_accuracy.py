@@ -43,6 +43,9 @@ def is_tested(kernel, n, dtype):
     used = {_kernel_names.kernel_name(n, batch, dtype, platform) for each in platforms for platform, batch in each}
     if kernel == "elementwise Gauss-Jordan":  # where JAX has one device
         return n <= _kernel_names.GAUSS_JORDAN_UP_TO[np.dtype(dtype).name]
+    if kernel == "row LU":  # where JAX has one device, of few matrices at least
+        is_real = np.dtype(dtype).kind == "f"
+        return n <= (_kernel_names.UNROLLED_UP_TO if is_real else _kernel_names.UNROLLED_COMPLEX_UP_TO)
     used |= {"fused LU"} if "row LU" in used else set()  # where JAX has several devices
     return (
         kernel in ("LU in turn", "turned LU")

@@ -100,6 +100,16 @@ def test_batch_sharded_input_equals_the_formula_and_stays_sharded(mode, derivati
         assert not [word for word in COLLECTIVES if word in compiled]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+@pytest.mark.parametrize("n", [2, 4, 7, 12])
+def test_inverses_of_a_sharded_batch_do_not_communicate_in_any_type(n, dtype):
+    """In auto mode, where a gather by an index over the whole batch would."""
+    sharding = NamedSharding(mesh(AxisType.Auto, (8,), ("a",)), P("a"))
+    f = jax.jit(jaxinv.inv, in_shardings=sharding, out_shardings=sharding)
+    program = f.lower(jax.ShapeDtypeStruct((8192, n, n), dtype)).compile().as_text()
+    assert not [word for word in COLLECTIVES if word in program]
+
+
 # Of each kernel a batch that is worked on in chunks, where the kernel has them, and along either axis.
 SEVERAL_AXES = {
     "n = 2": (2, (8, 16), {}),
