@@ -102,6 +102,21 @@ def test_panels_on_one_device_are_cut_into_few_chunks_of_whole_tiles(monkeypatch
     assert chunks == 1 or chunks * step <= batch + (2 * chunks + 1) * _panel_gauss_jordan.TILE
 
 
+@pytest.mark.parametrize(("n", "dtype"), [(7, np.complex64), (12, np.complex64), (16, np.complex128)])
+def test_panels_of_complex_matrices_are_the_same_on_one_device(monkeypatch, n, dtype):
+    """Where both parts of an entry of the result have one index; rows of n = 16 have a column more."""
+    rng = np.random.default_rng(n)
+    X = (rng.standard_normal((100, n, n)) + 1j * rng.standard_normal((100, n, n))).astype(dtype)
+    several = jax.jit(_panel_gauss_jordan.panel_gauss_jordan_inverse)(X)[0]
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    one = jax.jit(lambda X: _panel_gauss_jordan.panel_gauss_jordan_inverse(X)[0])(X)
+    exact = np.linalg.inv(X.astype(np.complex128))
+    bound = 1e3 * np.finfo(dtype).eps * np.abs(exact).max((1, 2), keepdims=True)
+    for Y in (several, one):
+        assert (np.abs(np.asarray(Y) - exact) <= bound).all()
+    assert not (np.abs(np.roll(one, 1, axis=2) - exact) <= bound).all()
+
+
 @pytest.mark.parametrize(
     ("n", "pieces"), [(141, 1), (192, 2), (200, 2), (216, 2), (224, 2), (240, 3), (250, 3), (256, 3)]
 )
