@@ -62,7 +62,9 @@ SUMS_BY_COLUMNS = {"float32": (5, 6, 7, 8), "float64": (5,)}
 # 410 and 710, but n = 10 even or slower. With the inverse 20000 of n = 12 522 and 603, 10000 of n = 16 940 and 1250.
 # float64 and complex64 gain as much alone, but with the inverse nothing, and the pages of one array more cost 20000 of
 # n = 12 in float64 3 to 12 %.
+# Four such arrays of at most 8 MiB stay below 32, see `CHUNK_BYTES` in `_blocked_lu`; 10000 of n = 16 once took 3.5 us.
 SUMS_OF_COPIES_FROM = 11
+SUMS_OF_COPIES_UP_TO_ENTRIES = 2**21
 # JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
 # loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
@@ -111,7 +113,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
                 return "sums by columns"
             if n in SUMS_BY_ROWS.get(name, ()):
                 return "sums by rows"
-            if "T" in ops and name == "float32" and not at_most(n, SUMS_OF_COPIES_FROM - 1):
+            is_copied = "T" in ops and name == "float32" and not at_most(n, SUMS_OF_COPIES_FROM - 1)
+            if is_copied and at_most(n**2 * batch, SUMS_OF_COPIES_UP_TO_ENTRIES):
                 return "sums of copies"
             in_one_loop |= not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
         return "sums in one loop" if in_one_loop else "sums in two loops"

@@ -358,6 +358,7 @@ def test_the_table_of_products_of_small_matrices():
     for dtype, ops in itertools.product(("float32", "float64", "complex64"), OPS):
         of_larger = ["sums of copies"] if "T" in ops and dtype == "float32" else two
         assert [name(n, dtype, ops) for n in range(10, 17)] == two + of_larger * 6
+        assert [name(16, dtype, ops, batch) for batch in (8192, 8193)] == of_larger + two
 
 
 @pytest.mark.parametrize(
