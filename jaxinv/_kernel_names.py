@@ -39,10 +39,11 @@ ROW_ANY = {"float32": (4, 8), "float64": (4, 5, 6, 7, 8), "complex64": (4,), "co
 # too, see `FEW_OPERATIONS`, and XLA does not split the loop; if it does, a little later. On AMD EPYC 9004, 2026-11-28,
 # called again and again (in brackets after a pause of 0.3 ms, when that thread is asleep), in rows, LAPACK and the
 # builtin: 42 of n = 4 14, 81 and 91 us (96, 134, 142), 66 of n = 3 9, 77 and 80 (90, 137, 145), and split 40 of n = 5
-# 75, 96 and 105, of n = 7 86, 133 and 138, 24 of n = 6, 30 of n = 8 even; with the gradient ten of n = 4 11, 35 and 75
-# (101, 127, 165), 17 of n = 3 13, 65 and 77, 16 of n = 5 16, 77 and 130, but split ten of n = 6 78, 46 and 88. Of fewer
-# LAPACK's program stays: ten of n = 3 8, 13 and 13 us, but after a pause 98, 30 and 29. With JAX 0.10.2 42 of n = 4 12,
-# 123 and 96, with the gradient twelve 17, 102 and 101.
+# 75, 96 and 105, of n = 7 86, 133 and 138, 24 of n = 6, 30 of n = 8 even; with the gradient 13 of n = 4 18, 41 and 80
+# (83, 101, 122), 21 of n = 3 18, 45 and 97 (68, 100, 107), nine of n = 5 19, 37 and 89, but split ten of n = 6 78, 46
+# and 88. Of fewer LAPACK's program stays: ten of n = 3 8, 13 and 13 us, but after a pause 98, 30 and 29, with the
+# gradient ten of n = 4 11, 20 and 80, but 106, 32 and 150. With JAX 0.10.2 42 of n = 4 12, 123 and 96, with the
+# gradient 13 18, 38 and 77.
 ROW_OF_FEW_BELOW_BATCH = 130
 ROW_WHOLE_UP_TO, ROW_COMPLEX_WHOLE_UP_TO = 12000, 2500  # n^-4
 ROW_SPLIT_FROM_OPERATIONS = 1500
@@ -160,7 +161,7 @@ def _is_row_of_few(n, batch, is_complex, products_follow):
     operations = batch * n * (n + 2)
     if batch > (ROW_COMPLEX_WHOLE_UP_TO if is_complex else ROW_WHOLE_UP_TO) / n**4:
         return operations >= ROW_SPLIT_FROM_OPERATIONS and batch < ROW_OF_FEW_BELOW_BATCH
-    operations += products_follow * batch * 5 * n**2
+    operations += products_follow * batch * (3 * n**2 + 5)  # by rows
     return operations > FEW_OPERATIONS and batch < ROW_OF_FEW_BELOW_BATCH
 
 

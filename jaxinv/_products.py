@@ -28,8 +28,11 @@ SUMS_ON_CPU = 16
 SUMS_OF_FEW_UP_TO = 8
 SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
-# 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even.
+# 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even. But not of few, with the inverse, 2026-11-28: ten of n =
+# 40 415 and 344 us not copied, of n = 64 even, forty of n = 32 806 to 1010 and 720 to 740, in float64 1180 to 1530 and
+# 1030 to 1100, ten of n = 64 in float64 1690 to 1870 and 1350 to 1530; 100 of n = 24 1300 and 1660, of n = 17 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
+TRANSPOSED_FROM_ENTRIES = 42_000
 # Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31, n = 2048 212
 # against 255; float32 gains 0 to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24, n = 2048 220.
 TRANSPOSED_ONE_FROM = 200
@@ -67,18 +70,25 @@ SUMS_OF_COPIES_FROM = 11
 SUMS_OF_COPIES_UP_TO_ENTRIES = 2**21
 # JAX runs a program for which XLA counts less than 1000 operations in the thread that calls it; for more it wakes
 # another, which takes 50 to 70 us. So the products of few matrices, from so many operations on, go row by row in a
-# loop, of which XLA counts one step, of so many at most. With the gradient, on an Intel Xeon of the fourth generation,
-# 2026-11-26, one of n = 7 16 us and 77 without, n = 10 18 and 93, ten of n = 3 20 and 87; in a larger program even. On
-# AMD EPYC of the third generation, 2026-11-27, one of n = 12 59 us and 143; on AMD EPYC 9004, 2026-11-28, three of n =
-# 7 33 and 80, six of n = 5 29 and 37.
+# loop, of which XLA counts one step, and in an outer one over the factors, of which it counts one too: on AMD EPYC
+# 9004, 2026-11-28, with the gradient, one of n = 8 16 us and 36 by the builtin, n = 12 18 and 38, n = 15 22 and 61, two
+# of n = 10 23 (49 by a step for both factors) and 63, four of n = 7 27 (by `row LU` and sums 85) and 108. A step has so
+# many at most, and a program with the inverse some twice as many, see `FEW_OPERATIONS`.
 BY_ROWS_FROM = 880
-STEP_UP_TO = 600
-# And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, on the Xeon, JAX
-# 0.12.0.1, float32: two of n = 32 82 us and 156 by dots, ten of n = 17 171 and 191, of n = 24 209 and 222, of n = 32
-# 254 and 305, four of n = 48 210 and 266, of n = 64 356 and 361, but ten of n = 48 485 and 480; float64 alike. On AMD
-# EPYC of the third generation (AVX2) ten of n = 12 234 and 279, of n = 16 225 and 377, of n = 40 663 and 747. One
-# matrix is even, complex ones and JAX 0.10.2 are slower by rows.
-FEW_ENTRIES = 16000 if LAPACK_BATCH_IS_SERIAL else 0
+STEP_UP_TO = 470
+# So many of n = 2 too, whose products by entries are counted 54, complex ones 198, and whose inverses are LAPACK's. By
+# rows, by entries and the builtin, with the gradient: 20 19, 34 and 47 us (jvp 18, 52 and 19), 30 20, 43 and 76, ten of
+# complex64 20, 45 and 24, 20 of it 20, 36 and 62.
+ROWS_OF_TWO, ROWS_OF_TWO_COMPLEX = ((15, 39), (5, 39)) if LAPACK_BATCH_IS_SERIAL else ((15, 19), (5, 31))  # batches
+# And a dot of a few larger ones wakes the other cores: row by row it does not. With the inverse, there, float32, by
+# rows, by dots and the builtin: two of n = 32 103, 128 and 118 us, ten of n = 17 164, 194 and 199, of n = 24 254, 252
+# and 269, of n = 32 265, 281 and 334, two of n = 64 228, 293 and 260, forty of n = 16 289, 319 and 362, but ten of n =
+# 28 378, 280 and 319, of n = 36 376, 324 and 381, of n = 40 455, 344 and 475; float64 alike. To n = 14 a dot wakes
+# none: ten of n = 11 160 to 167, 126 to 153 and 168 to 182, of n = 14 212 to 269, 185 to 210 and 222 to 266, but of n =
+# 16 167 to 197, 236 to 303 and 213 to 289. Complex ones and JAX 0.10.2 are slower by rows, from n = 17 on one matrix
+# too.
+FEW_FROM = 15
+FEW_ENTRIES = 10500 if LAPACK_BATCH_IS_SERIAL else 0
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
 # 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
@@ -97,11 +107,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
             return "dots"
         return "sums in one loop" if in_one_loop else "sums in two kernels"
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1))
-    if isinstance(n, int) and n > 2:
-        step = 4 * n**2 * batch
-        is_few = not is_sum and not is_complex and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-        if is_few or (at_most(step, STEP_UP_TO) and step * n >= BY_ROWS_FROM):
-            return "rows"
+    if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, is_complex, is_sum):
+        return "rows"
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         return "dots of parts"
     if is_sum:
@@ -118,11 +125,24 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
                 return "sums of copies"
             in_one_loop |= not is_complex and at_most(n, RECOMPUTED_OF_MANY_UP_TO)
         return "sums in one loop" if in_one_loop else "sums in two loops"
-    if not is_single and isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]:
+    is_transposed = isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
+    if not is_single and is_transposed and not at_most(n**2 * batch, TRANSPOSED_FROM_ENTRIES - 1):
         return "dots of copies"
     if is_single and jnp.dtype(dtype) == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1):
         return "dots of halves"
     return "dots"
+
+
+def _is_by_rows(n, batch, is_complex, is_sum):
+    """Whether the products of so few matrices go row by row, and stay in the thread that calls, or in one."""
+    if n == 2:
+        least, most = ROWS_OF_TWO_COMPLEX if is_complex else ROWS_OF_TWO
+        return isinstance(batch, int) and least <= batch <= most
+    step = 2 * n**2 * batch
+    if at_most(step, STEP_UP_TO):
+        return 2 * step * n >= BY_ROWS_FROM
+    is_few = n >= FEW_FROM and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
+    return is_few and not is_sum and not is_complex
 
 
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
@@ -174,11 +194,12 @@ def _by_sums_in_two_kernels(ops, factors, precision):
 
 
 def _by_rows(ops, factors, precision):
-    """(op(A) op(B)) op(C), a row in each step of a loop."""
+    """(op(A) op(B)) op(C), a factor after the other, a row in each step of a loop."""
     A, B, C = _transposed(ops, factors)
     product = _row_times if jnp.iscomplexobj(A) else partial(jnp.matmul, precision=precision)
-    rows = jnp.moveaxis(A, -2, 0)[..., None, :]
-    return jnp.moveaxis(lax.map(lambda row: product(product(row, B), C), rows)[..., 0, :], 0, -2)
+    times = lambda rows, M: (lax.map(lambda row: product(row, M), rows), None)
+    rows, _ = lax.scan(times, jnp.moveaxis(A, -2, 0)[..., None, :], jnp.stack([B, C]))
+    return jnp.moveaxis(rows[..., 0, :], 0, -2)
 
 
 def _row_times(row, B):

@@ -217,13 +217,13 @@ def test_the_table_for_few_small_matrices(monkeypatch):
         before = lapack if n > 3 or _kernel_names.LAPACK_BATCH_IS_SERIAL else "fused LU"
         assert [name(n, b) for b in (batch - 1, batch, 99)] == [before, *["row LU"] * 2]
     assert name(3, 130) == "fused LU"
-    for n, batch, last in ((3, 17, 129), (4, 10, 46), (5, 7, 19), (6, 5, 9)):
+    for n, batch, last in ((3, 21, 129), (4, 13, 46), (5, 9, 19), (6, 7, 9)):
         of = [name(n, b, follow=True) for b in (batch - 1, batch, last)]
         assert of == [lapack, *["row LU"] * 2]
         assert n == 3 or name(n, last + 1, follow=True) == lapack
-    assert [name(3, b, "complex64", True) for b in (16, 17, 30, 31)] == [lapack, *["row LU"] * 2, lapack]
+    assert [name(3, b, "complex64", True) for b in (20, 21, 30, 31)] == [lapack, *["row LU"] * 2, lapack]
     monkeypatch.setattr(jax, "device_count", lambda *_: 8)
-    assert name(4, 41) == name(4, 10, follow=True) == lapack
+    assert name(4, 41) == name(4, 13, follow=True) == lapack
 
 
 def test_the_table_for_accelerators(monkeypatch):
@@ -298,7 +298,7 @@ PRODUCT_CASES = [
     *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
     *((n, _products.SUMS_FROM_BATCH, float) for n in (4, 5, 8, 10, 16)),
     *((4, _products.SUMS_FROM_BATCH, complex), (16, _products.SUMS_FROM_BATCH, np.float32)),
-    *((3, 10, float), (7, None, float), (10, None, complex), (13, None, float), (17, 60, float)),
+    *((3, 10, float), (7, None, float), (10, None, complex), (16, None, float), (17, 150, float)),
     *((n, None, float) for n in (_products.TRANSPOSED_ONE_FROM, _products.HALVES_FROM + 1)),
     *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
 ]
@@ -363,7 +363,7 @@ def test_the_table_of_products_of_small_matrices():
 
 @pytest.mark.parametrize(
     ("n", "batch", "is_sum"),
-    [(8, 1, False), (8, 3, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
+    [(8, 1, False), (8, 3, False), (8, 4, True), (9, 63, False), (9, 64, True), (16, 64, True), (17, 10**4, False)],
 )
 @pytest.mark.usefixtures("on_cpu")
 def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
@@ -372,11 +372,25 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
 
 
+def test_products_of_few_that_are_counted_go_by_rows():
+    """Where the program of the inverse and these is one for the thread that calls it, see `_lu.FEW_OPERATIONS`."""
+    name = lambda n, batch, dtype="float32": _products.product_name(n, batch, dtype, "cpu", batch == 1)
+    most = {6: 6, 7: 4, 8: 3, 10: 2, 15: 1}
+    for dtype in ("float32", "complex64"):
+        assert {name(n, batch, dtype) for n, batch in most.items()} == {"rows"}
+    assert "rows" not in {name(n, batch + 1, "complex64") for n, batch in most.items()}
+    assert [name(n, 1) for n in (6, 16)] == ["sums in two loops", "dots"]
+    assert name(1, 225) == "sums in one loop"
+    most = _products.ROWS_OF_TWO[1]
+    assert [name(2, batch) for batch in (14, 15, most, most + 1)] == ["entries", "rows", "rows", "entries"]
+    assert [name(2, batch, "complex64") for batch in (4, 5, 40)] == ["entries", "rows", "entries"]
+
+
 @pytest.mark.parametrize(
     ("n", "batch", "dtype", "is_few"),
     [
-        *((8, 20, "float32", False), (9, 2, "float32", True), (16, 20, "float32", True), (16, 1, "float32", False)),
-        *((32, 10, "float64", True), (32, 16, "float32", False), (17, 2, "complex64", False)),
+        *((8, 20, "float32", False), (14, 9, "float32", False), (16, 20, "float32", True), (16, 1, "float32", False)),
+        *((32, 10, "float64", True), (32, 11, "float32", False), (17, 2, "complex64", False)),
     ],
 )
 @pytest.mark.usefixtures("on_cpu")
