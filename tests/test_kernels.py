@@ -386,6 +386,12 @@ def test_products_of_few_that_are_counted_go_by_rows():
     assert [name(2, batch, "complex64") for batch in (4, 5, 40)] == ["entries", "rows", "entries"]
 
 
+def test_transposed_factors_of_few_are_not_copied():
+    name = lambda batch, dtype: _products.product_name(32, batch, dtype, "cpu")
+    for dtype in ("float32", "float64", "complex64"):
+        assert [name(batch, dtype) for batch in (41, 42)] == ["dots", "dots of copies"]
+
+
 @pytest.mark.parametrize(
     ("n", "batch", "dtype", "is_few"),
     [
