@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from jaxinv._products import SUMS_ON_CPU, matmul_product, product_kernel
+from jaxinv._product_names import SUMS_ON_CPU
+from jaxinv._products import matmul_product, product_kernel
 
 _FLIP = {"N": "T", "T": "N"}
 

@@ -22,6 +22,7 @@ from jaxinv import (
     _lapack,
     _lu,
     _panel_gauss_jordan,
+    _product_names,
     _products,
 )
 from jaxinv._row_lu import row_lu_inverse
@@ -296,11 +297,11 @@ def test_elementwise_kernel_of_a_batch_sharded_in_auto_mode_does_not_communicate
 OPS = ["".join(ops) for ops in itertools.product("NT", repeat=3)]
 PRODUCT_CASES = [
     *((n, 3, float) for n in (2, 4, 5, 6, 16, 17)),
-    *((n, _products.SUMS_FROM_BATCH, float) for n in (4, 5, 8, 10, 16)),
-    *((4, _products.SUMS_FROM_BATCH, complex), (16, _products.SUMS_FROM_BATCH, np.float32)),
+    *((n, _product_names.SUMS_FROM_BATCH, float) for n in (4, 5, 8, 10, 16)),
+    *((4, _product_names.SUMS_FROM_BATCH, complex), (16, _product_names.SUMS_FROM_BATCH, np.float32)),
     *((3, 10, float), (7, None, float), (10, None, complex), (16, None, float), (17, 150, float)),
-    *((n, None, float) for n in (_products.TRANSPOSED_ONE_FROM, _products.HALVES_FROM + 1)),
-    *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_products.COMPLEX_IN_PARTS_FROM, 3, complex)),
+    *((n, None, float) for n in (_product_names.TRANSPOSED_ONE_FROM, _product_names.HALVES_FROM + 1)),
+    *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_product_names.COMPLEX_IN_PARTS_FROM, 3, complex)),
 ]
 
 
@@ -328,21 +329,21 @@ def test_product_kernel_agrees_with_numpy(n, batch, dtype):
 def test_each_product_of_the_table_agrees_with_numpy(name):
     """By its name, those of a GPU too."""
     product = lambda ops, operands, which: _products.PRODUCTS[name](ops, [operands[i] for i in which], None)
-    n, batch = {"entries": (2, 3), "dots of halves": (_products.HALVES_FROM, None)}.get(name, (5, 3))
+    n, batch = {"entries": (2, 3), "dots of halves": (_product_names.HALVES_FROM, None)}.get(name, (5, 3))
     assert_products_agree_with_numpy(product, n, batch, float)
     with pytest.raises(AssertionError, match="Not equal"):
         assert_products_agree_with_numpy(lambda *args: 1.001 * product(*args), n, batch, float)
 
 
 def test_cases_reach_every_product_on_cpu():
-    name = lambda ops, n, batch, dtype: _products.product_name(n, batch or 1, dtype, "cpu", batch is None, ops)
+    name = lambda ops, n, batch, dtype: _product_names.product_name(n, batch or 1, dtype, "cpu", batch is None, ops)
     names = {name(ops, *case) for ops in OPS for case in PRODUCT_CASES}
     assert names == set(_products.PRODUCTS) - {"sums in two kernels"}
 
 
 def test_the_table_of_products_of_small_matrices():
-    """As its limits in `_products` say."""
-    name = lambda n, dtype, ops, batch=64: _products.product_name(n, batch, dtype, "cpu", ops=ops)
+    """As its limits in `_product_names` say."""
+    name = lambda n, dtype, ops, batch=64: _product_names.product_name(n, batch, dtype, "cpu", ops=ops)
     entries, one, two, rows, columns = (
         ["entries"],
         *(["sums " + s] for s in ("in one loop", "in two loops", "by rows", "by columns")),
@@ -374,20 +375,20 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
 
 def test_products_of_few_that_are_counted_go_by_rows():
     """Where the program of the inverse and these is one for the thread that calls it, see `_lu.FEW_OPERATIONS`."""
-    name = lambda n, batch, dtype="float32": _products.product_name(n, batch, dtype, "cpu", batch == 1)
+    name = lambda n, batch, dtype="float32": _product_names.product_name(n, batch, dtype, "cpu", batch == 1)
     most = {6: 6, 7: 4, 8: 3, 10: 2, 15: 1}
     for dtype in ("float32", "complex64"):
         assert {name(n, batch, dtype) for n, batch in most.items()} == {"rows"}
     assert "rows" not in {name(n, batch + 1, "complex64") for n, batch in most.items()}
     assert [name(n, 1) for n in (6, 16)] == ["sums in two loops", "dots"]
     assert name(1, 225) == "sums in one loop"
-    most = _products.ROWS_OF_TWO[1]
+    most = _product_names.ROWS_OF_TWO[1]
     assert [name(2, batch) for batch in (14, 15, most, most + 1)] == ["entries", "rows", "rows", "entries"]
     assert [name(2, batch, "complex64") for batch in (4, 5, 40)] == ["entries", "rows", "entries"]
 
 
 def test_transposed_factors_of_few_are_not_copied():
-    name = lambda batch, dtype: _products.product_name(32, batch, dtype, "cpu")
+    name = lambda batch, dtype: _product_names.product_name(32, batch, dtype, "cpu")
     for dtype in ("float32", "float64", "complex64"):
         assert [name(batch, dtype) for batch in (41, 42)] == ["dots", "dots of copies"]
 

@@ -19,7 +19,7 @@ import jaxinv
 from jaxinv._kernel_names import PRODUCT_FROM_ENTRIES, PRODUCT_UP_TO, UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO
 from jaxinv._kernels import inverse_kernel
 from jaxinv._lowering import device_count
-from jaxinv._products import SUMS_ON_GPU
+from jaxinv._product_names import SUMS_ON_GPU
 
 MATRICES = 1000
 
