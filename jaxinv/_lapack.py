@@ -10,8 +10,6 @@ import jaxlib
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxinv._triangular import matmul
-
 # Before jaxlib 0.11, LAPACK calls over a batch wait for the threads they run on: two at once can hang for ever on
 # few cores. Matrix by matrix they cannot, but the batch takes up to twice as long (n = 12: 4.8 against 2.4 us).
 LAPACK_BATCH_IS_SERIAL = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) >= (0, 11)
@@ -41,23 +39,6 @@ FEWEST_COLUMNS = 4
 def is_one_thread(m: int, k: int, dtype: DTypeLike) -> bool:
     """Whether LAPACK factorises an m x k matrix in the thread that calls it."""
     return k <= FEWEST_COLUMNS or m * k < ENTRIES_OF_MANY_THREADS[jnp.dtype(dtype).name]
-
-
-def lu_in_one_thread(X: Array) -> tuple[Array, Array, Array]:
-    """`jax.lax.linalg.lu` of one m x k matrix with m >= k, by halves of the columns until they are few enough."""
-    m, k = X.shape
-    if is_one_thread(m, k, X.dtype):
-        LU, pivots, row_of = lax.linalg.lu(X)
-        return LU, pivots, row_of
-    h = k // 2
-    left, left_pivots, row_of = lu_in_one_thread(X[:, :h])
-    right = X[row_of, h:]
-    above = matmul(triangular_inverse_in_one_thread(left[:h], lower=True, unit_diagonal=True), right[:h])
-    below, below_pivots, row_below = lu_in_one_thread(right[h:] - matmul(left[h:], above))
-    left = jnp.concatenate([left[:h], left[h:][row_below]])
-    LU = jnp.concatenate([left, jnp.concatenate([above, below])], axis=1)
-    pivots = jnp.concatenate([left_pivots, below_pivots + h])
-    return LU, pivots, jnp.concatenate([row_of[:h], row_of[h:][row_below]])
 
 
 def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool = False) -> Array:

@@ -8,8 +8,8 @@ the place in W of those that are cleared. At the end W holds U above and L^-1 P 
 
     Y_i = U_ii^-1 (Z_i - sum over j > i of U_ij Y_j),    with Z = L^-1 P
 
-A panel is factorised by halves of its columns, until LAPACK stays in the thread that calls it. Its threads would wait
-for more for tens of milliseconds and keep cores from the matrix products, those of a gradient too.
+LAPACK factorises a few columns at a time, see `_panel_lu`, and stays in the thread that calls it. Its threads would
+wait for more for tens of milliseconds and keep cores from the matrix products, those of a gradient too.
 
 One loop goes over the panels, since each would take long to compile; in it, panels of several heights, since LAPACK
 needs its sizes when a program is compiled. Updates go by pieces of rows, which stay in cache.
@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._lapack import lu_in_one_thread, triangular_inverses_in_one_thread
-from jaxinv._one_loop import materialised
+from jaxinv._lapack import triangular_inverses_in_one_thread
+from jaxinv._panel_lu import panel_lu, rows_at_places
 from jaxinv._panels import loop
 from jaxinv._triangular import (
     diagonal_blocks,
@@ -102,64 +102,64 @@ def _eliminate(cuts, k, state):
     W, T, order = state
     n, K = cuts.n, cuts.width
     at = k * K
-    row, column = (jnp.arange(n, dtype=jnp.int32)[key] for key in ((slice(None), None), (None, slice(None))))
-    panel = _up(lax.dynamic_slice(W, (np.int32(0), at), (n, K)), at)
-    factors = [partial(_factorised_panel, height) for height in cuts.heights]
-    LU, row_of = lax.switch(k * HEIGHTS // cuts.panels, factors, panel)  # both from row `at` on
+    factors = [partial(_factorised_panel, height, at) for height in cuts.heights]
+    L, pivots, LU = lax.switch(k * HEIGHTS // cuts.panels, factors, lax.dynamic_slice(W, (np.int32(0), at), (n, K)))
+    row_of = rows_at_places(n, at, pivots)
 
-    of_panel = (column >= at) & (column < at + K)
-    above = lax.dynamic_slice(W, (at, np.int32(0)), (K, n))  # the only rows that go to others below
-    pivot_rows = jnp.where(of_panel, (column == at + row[:K]).astype(W.dtype), W[at + row_of[:K]])
-    blocks = even_blocks(K, cuts.block_of_L)
-    over = triangular_inverses_in_one_thread(True, with_unit_diagonal(diagonal_blocks(LU[:K], blocks)))
-    R = substituted(LU[:K], over, True, blocks, pivot_rows)
-    L = _down(jnp.where(row < K, 0, LU), at)
     place = jnp.arange(n, dtype=jnp.int32)
-    source = _down(jnp.where((row_of == place) | (place < K), K, row_of), at)  # a row of `above`, or K: no other
+    of_panel = ((place >= at) & (place < at + K))[None]
+    above = lax.dynamic_slice(W, (at, np.int32(0)), (K, n))  # the only rows that go to others below
+    P = (place[None] == at + place[:K, None]).astype(W.dtype)
+    pivot_rows = jnp.where(of_panel, P, jnp.take(W, pivots, axis=0, mode="clip"))
+    blocks = even_blocks(K, cuts.block_of_L)
+    over = triangular_inverses_in_one_thread(True, with_unit_diagonal(diagonal_blocks(LU, blocks)))
+    R = substituted(LU, over, True, blocks, pivot_rows)
     height = min(cuts.piece, n)
 
     def piece(i, W):
         start = jnp.maximum(n - (i + 1) * height, 0)
+        here, come = (lax.dynamic_slice(rows, (start,), (height,)) for rows in (place, row_of))
         B = lax.dynamic_slice(W, (start, np.int32(0)), (height, n))
-        LR = matmul(lax.dynamic_slice(L, (start, np.int32(0)), (height, K)), R)
-        come = lax.dynamic_slice(source, (start,), (height,))
-        new = jnp.where((come < K)[:, None], jnp.take(above, come, axis=0, mode="clip"), B)
+        LR = matmul(jnp.take(L, come, axis=0, mode="clip"), R)
+        new = jnp.where((come != here)[:, None], jnp.take(above, come - at, axis=0, mode="clip"), B)
         new = jnp.where(of_panel, 0, new) - LR
-        place = start + row[:height]
-        is_next = (place >= at + K) & (place < n - i * height)  # the last piece may begin above, and overlap
-        return lax.dynamic_update_slice(W, jnp.where(is_next, new, B), (start, np.int32(0)))
+        is_next = (here >= at + K) & (here < n - i * height)  # the last piece may begin above, and overlap
+        return lax.dynamic_update_slice(W, jnp.where(is_next[:, None], new, B), (start, np.int32(0)))
 
     W = loop(0, -(-(n - at - K) // height), piece, W)
     W = lax.dynamic_update_slice(W, R, (at, np.int32(0)))
-    T = lax.dynamic_update_slice(T, LU[None, :K], (k, np.int32(0), np.int32(0)))
-    order = jnp.where(place < at, order, _down(_up(order, at)[row_of], at))
-    return W, T, order
+    T = lax.dynamic_update_slice(T, LU[None], (k, np.int32(0), np.int32(0)))
+    return W, T, jnp.take(order, row_of, mode="clip")
 
 
-def _factorised_panel(height, panel):
-    """L and U, in one array, and the order of the rows, of the first rows of a panel; it is zero beyond."""
-    LU, _, row_of = lu_in_one_thread(panel[:height])
-    rest = len(panel) - height
-    beyond = jnp.arange(height, len(panel), dtype=row_of.dtype)
-    return jnp.pad(LU, ((0, rest), (0, 0))), jnp.concatenate([row_of, beyond])
+def _factorised_panel(height, at, panel):
+    """L, the pivots and L_kk U_kk of a panel of which the last rows alone are looked at; of the others L is zero."""
+    start = len(panel) - height
+    place = start + jnp.arange(height, dtype=jnp.int32)
+    L, pivots, LU = panel_lu(panel[start:], place < at)
+    return jnp.pad(L, ((start, 0), (0, 0))), start + pivots, LU
 
 
 def _back_substituted(cuts, W, T, order):
+    """Y in the place of W: groups of its rows, the last first, and at the end, each as a whole, its columns in order."""
     n, K = cuts.n, cuts.width
     place = jnp.arange(n, dtype=jnp.int32)
-    place_of = jnp.zeros_like(order).at[order].set(place, unique_indices=True)
-    is_in_Z = (place_of // K)[None] <= (place // K)[:, None]
-    Z = materialised(jnp.where(is_in_Z, jnp.take(W, place_of, axis=1, mode="clip"), 0))
     blocks = even_blocks(K, cuts.block_of_U)
     identity = jnp.zeros_like(T) + jnp.eye(K, dtype=T.dtype)[None]
     over = substituted(T, triangular_inverses_in_one_thread(False, diagonal_blocks(T, blocks)), False, blocks, identity)
-    for first in reversed(range(0, cuts.panels, cuts.group)):
-        last = min(first + cuts.group, cuts.panels)
+    groups = [(first, min(first + cuts.group, cuts.panels)) for first in range(0, cuts.panels, cuts.group)]
+    for first, last in reversed(groups):
         at, end = first * K, last * K
-        Y = Z[at:end] - matmul(W[at:end, end:], Z[end:]) if end < n else Z[at:end]
-        Y = substituted(W[at:end, at:end], over[first:last], False, even_blocks(end - at, K), Y)
-        Z = Z.at[at:end].set(Y)
-    return Z
+        Z = jnp.where(place[None] // K <= place[at:end, None] // K, W[at:end], 0)
+        Z = Z - matmul(W[at:end, end:], W[end:]) if end < n else Z
+        Y = substituted(W[at:end, at:end], over[first:last], False, even_blocks(end - at, K), Z)
+        W = W.at[at:end].set(Y)
+    place_of = jnp.zeros_like(order).at[order].set(place, unique_indices=True)
+    for first, last in groups:
+        Y = W[first * K : last * K]
+        entry = n * place[: len(Y), None] + place_of[None]  # by `take` along the columns XLA would write the transpose
+        W = W.at[first * K : last * K].set(jnp.take(Y.reshape(-1), entry, mode="clip"))
+    return W
 
 
 def _factors(T, order):
@@ -167,17 +167,3 @@ def _factors(T, order):
     inversions = jnp.sum(jnp.tril(order[:, None] < order[None, :]), dtype=jnp.int32)
     pivots = jnp.diagonal(T, axis1=-2, axis2=-1).reshape(-1)
     return jnp.where(jnp.arange(len(pivots)) == 0, 1 - 2 * (inversions % 2), 1).astype(pivots.dtype) * pivots
-
-
-def _up(A, at):
-    """A from row `at` on, then zeros."""
-    return _rows(jnp.pad(A, ((0, len(A)), *((0, 0),) * (A.ndim - 1))), at, len(A))
-
-
-def _down(A, at):
-    """Zeros for `at` rows, then A."""
-    return _rows(jnp.pad(A, ((len(A), 0), *((0, 0),) * (A.ndim - 1))), len(A) - at, len(A))
-
-
-def _rows(A, start, size):
-    return lax.dynamic_slice_in_dim(A, start, size)

@@ -102,7 +102,7 @@ def _matmul_of_copies(op, A, B, precision):
         return jnp.matmul(A, B, precision=precision)
     n = A.shape[-1]
     columns = [A] if at_most(n, HALVES_FROM - 1) else [A[:, : n // 2], A[:, n // 2 :]]
-    return jnp.concatenate([jnp.matmul(materialised(Z.mT), B, precision=precision) for Z in columns])
+    return jnp.concatenate([jnp.matmul(lax.optimization_barrier(Z.mT), B, precision=precision) for Z in columns])
 
 
 def _matmul_of_parts(A, B, precision):

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._lapack import lu_in_one_thread, triangular_inverse_in_one_thread
+from jaxinv._lapack import triangular_inverse_in_one_thread
+from jaxinv._panel_lu import lu_in_one_thread
 from jaxinv._panels import Panels, collected, dealt, loop, owner_and_place
 from jaxinv._triangular import matmul, solved_triangular
 
@@ -55,8 +56,8 @@ def _eliminate(panels, positive, stage, k, state):
     if positive:
         W, LU = lax.optimization_barrier((W, _positive_lu(C, b)))  # else XLA copies W for the panel
     else:
-        LU, pivots, row_of = _lu(C)
-        target = jnp.concatenate([jnp.arange(b, dtype=pivots.dtype), pivots])  # the rows that move, and more than once
+        LU, row_of = _lu(C)
+        target = jnp.concatenate([jnp.arange(b, dtype=row_of.dtype), row_of[:b]])  # the rows that move, and others
         source = row_of[target] + start
         target = target + start
         W, Z, order = (A.at[target].set(A[source], mode="drop") for A in (W, Z, order))
@@ -87,7 +88,7 @@ def _eliminate(panels, positive, stage, k, state):
 
 def _lu(C):
     """On CPU in one thread: devices that call LAPACK at once wait for each other's."""
-    return lax.platform_dependent(C, cpu=lu_in_one_thread, default=lambda C: tuple(lax.linalg.lu(C)))
+    return lax.platform_dependent(C, cpu=lu_in_one_thread, default=lambda C: tuple(lax.linalg.lu(C)[::2]))
 
 
 def _triangular_inverse(lower, T):

@@ -14,7 +14,6 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxinv
-from jaxinv import _lapack
 
 pytestmark = pytest.mark.usefixtures("little_optimised")
 
@@ -210,28 +209,6 @@ def test_refinement_and_residual():
     assert inverse_error(jaxinv.inv_sharded(X, refine=1), X) <= inverse_error(Y, X) * 1.5
     wrong = jaxinv.inv_sharded(X * jnp.float32(np.nan), residual=True)
     assert np.isnan(wrong.residual)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.complex128], ids=str)
-@pytest.mark.parametrize(("m", "k"), [pytest.param(40, 21, marks=pytest.mark.long), (30, 8)])
-def test_lu_in_one_thread_equals_that_in_one_call(m, k, dtype, monkeypatch):
-    """By halves down to four columns: panels are not so large in the other tests."""
-    monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, np.dtype(dtype).name, 0)
-    X = matrices(max(m, k), dtype=dtype)[:m, :k]
-    LU, pivots, row_of = jax.jit(_lapack.lu_in_one_thread)(X)
-    LU_, pivots_, row_of_ = jax.lax.linalg.lu(jnp.asarray(X))
-    np.testing.assert_array_equal(pivots, pivots_)
-    np.testing.assert_array_equal(row_of, row_of_)
-    np.testing.assert_allclose(LU, LU_, rtol=0, atol=1e-11)
-    T = LU[:k]
-    for lower, unit_diagonal, whole in (
-        (True, True, np.tril(T, -1) + np.eye(k)),
-        (False, False, np.triu(T)),
-    ):
-        inverse = jax.jit(partial(_lapack.triangular_inverse_in_one_thread, lower=lower, unit_diagonal=unit_diagonal))(
-            T
-        )
-        np.testing.assert_allclose(whole @ inverse, np.eye(k), atol=1e-9)
 
 
 @pytest.mark.parametrize("assume_a", ["gen", "pos"])
