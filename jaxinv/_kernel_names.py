@@ -84,12 +84,16 @@ if not LAPACK_BATCH_IS_SERIAL:
 # Even with LAPACK, each called alone, at batches of 60 of n = 48, 35 of 64, 14 of 128, 6 of 192.
 BLOCKED_FROM_BATCH = 10000  # n^-1.3
 # One matrix of which a derivative is taken: LAPACK's threads spin on for a while, and take the cores from its products.
-# With the gradient, on the Xeon, 2026-11-26, float32: n = 256 even, n = 512 8.7 against 9.2 ms, n = 1024 40 against 54,
-# n = 1536 114 against 146, n = 2048 261 against 281, n = 3072 even, n = 4096 1750 against 1700; float64: n = 320 even,
-# n = 384 8.0 against 8.4, n = 512 14.6 against 17.0, n = 1024 78 against 113, n = 1536 247 against 281, n = 2048 533
-# against 548; complex64 n = 1024 168 against 153. Alone it is LAPACK's: n = 2048 122 against 120 ms, in float64 268
-# against 249. Not tried on more than two cores.
-LARGE_FROM = {"float32": 512, "float64": 384}
+# With the gradient, on AMD EPYC 9004, 2026-11-28, float32: n = 192 1.15 against 1.23 ms, n = 224 even, n = 256 1.5
+# against 1.9 to 2.7, n = 320 3.9 against 4.6, n = 448 5.9 against 8.6; float64: n = 256 3.0 against 4.0, n = 320 5.8
+# against 7.3, n = 1536 330 against 390, n = 2048 750 against 780, n = 3072 2500 against 2390; float32 n = 4096 even;
+# with JAX 0.10.2 n = 256 1.95 against 2.55, in float64 even. On the Xeon, panels whose rows were exchanged, 2026-11-26:
+# float32 n = 512 8.7 against 9.2, n = 1024 40 against 54, n = 1536 114 against 146, n = 2048 261 against 281, n = 4096
+# 1750 against 1700; float64 n = 384 8.0 against 8.4, n = 1024 78 against 113, n = 2048 533 against 548; complex64 n =
+# 1024 168 against 153. Alone it is LAPACK's, which compiles in a tenth of the time: on the 9004 n = 1024 29.5 against
+# 33.8, n = 1536 even, n = 2048 even to 146 against 160, and it loses where LAPACK was called just before: n = 640 9.5
+# against 7.5. Not tried on more than two cores.
+LARGE_FROM = {"float32": 256, "float64": 256}
 LARGE_UP_TO = 2048
 # One matrix, turned so that LAPACK needs no transposition, on the Xeon: float32 n = 256 even, n = 512 5.0 against 5.1
 # ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,

@@ -141,7 +141,7 @@ def _factorised_panel(height, at, panel):
 
 
 def _back_substituted(cuts, W, T, order):
-    """Y in the place of W: groups of its rows, the last first, and at the end, each as a whole, its columns in order."""
+    """Y in the place of W: groups of its rows, the last first, and at the end the columns of each in order."""
     n, K = cuts.n, cuts.width
     place = jnp.arange(n, dtype=jnp.int32)
     blocks = even_blocks(K, cuts.block_of_U)

@@ -45,9 +45,9 @@ def panel_lu(X: Array, is_done: Array) -> PanelLU:
     return PanelLU(L, jnp.concatenate([left.pivots, right.pivots]), LU)
 
 
-def rows_at_places(n: int, start: Array | int, pivots: Array) -> Array:
+def rows_at_places(n: int, start: Array | np.int32, pivots: Array) -> Array:
     """The row that comes to each of n places: the pivots from `start` on, and to theirs the rows that were there."""
-    start, size = np.int32(start) if isinstance(start, int) else start, pivots.size
+    size = pivots.size
     place = jnp.arange(n, dtype=pivots.dtype)
     is_pivot = jnp.zeros_like(place, bool).at[pivots].set(True, mode="clip")
     here = start + place[:size]
@@ -63,7 +63,7 @@ def lu_in_one_thread(X: Array) -> tuple[Array, Array]:
         LU, _, row_of = lax.linalg.lu(X)
         return LU, row_of
     L, pivots, LU = panel_lu(X, jnp.zeros_like(X[:, 0], bool))
-    row_of = rows_at_places(m, 0, pivots)
+    row_of = rows_at_places(m, np.int32(0), pivots)
     return jnp.concatenate([LU, _rows(L, row_of[k:])]), row_of
 
 

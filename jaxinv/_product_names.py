@@ -21,9 +21,11 @@ SUMS_FROM_BATCH = 64
 # 1030 to 1100, ten of n = 64 in float64 1690 to 1870 and 1350 to 1530; 100 of n = 24 1300 and 1660, of n = 17 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 TRANSPOSED_FROM_ENTRIES = 42_000
-# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31, n = 2048 212
-# against 255; float32 gains 0 to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24, n = 2048 220.
-TRANSPOSED_ONE_FROM = 200
+# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31; float32 gains 0
+# to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24. On AMD EPYC 9004, 2026-11-28, with the inverse,
+# against dots: n = 256 3.5 and 3.7 ms, n = 1024 103 and 107, n = 1792 510 and 560, but n = 2048 673 to 748 and 663 to
+# 707, n = 3072 2490 and 2390.
+TRANSPOSED_ONE_FROM_TO = 200, 1999
 HALVES_FROM = 512
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
 # 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124. On AMD
@@ -116,7 +118,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     is_transposed = isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
     if not is_single and is_transposed and not at_most(n**2 * batch, TRANSPOSED_FROM_ENTRIES - 1):
         return "dots of copies"
-    if is_single and jnp.dtype(dtype) == jnp.float64 and not at_most(n, TRANSPOSED_ONE_FROM - 1):
+    least, most = TRANSPOSED_ONE_FROM_TO
+    if is_single and jnp.dtype(dtype) == jnp.float64 and not at_most(n, least - 1) and at_most(n, most):
         return "dots of halves"
     return "dots"
 

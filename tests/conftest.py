@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 
 import jax  # noqa: E402  (XLA reads its flags when JAX starts)
 import pytest  # noqa: E402
-from _limits import lower_limits  # noqa: E402
+from _limits import MEASURED, lower_limits  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -32,6 +32,14 @@ def on_cpu():
     """For tests of CPU's own kernels, where JAX has a GPU too."""
     with jax.default_device(jax.devices("cpu")[0]):
         yield
+
+
+@pytest.fixture
+def measured_limits(monkeypatch):
+    """The limits as they were measured, on one device."""
+    for limit in MEASURED:
+        monkeypatch.setattr(*limit)
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """One matrix over a mesh: accuracy, derivatives, placement, memory and communication, errors."""
 
 import re
-from functools import partial
 
 import jax
 import jax.numpy as jnp

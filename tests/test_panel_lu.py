@@ -76,7 +76,7 @@ def test_a_nan_is_not_passed_over(dtype):
 @pytest.mark.parametrize("start", [0, 8])
 def test_rows_at_places(start):
     n, pivots = 20, np.array([11, 9, 19, 10], np.int32) - (8 - start)
-    row_of = np.asarray(jax.jit(partial(rows_at_places, n))(start, jnp.asarray(pivots)))
+    row_of = np.asarray(jax.jit(partial(rows_at_places, n))(np.int32(start), jnp.asarray(pivots)))
     np.testing.assert_array_equal(np.sort(row_of), np.arange(n))
     np.testing.assert_array_equal(row_of[start : start + 4], pivots)
     stays = np.setdiff1d(np.arange(n), [*range(start, start + 4), *pivots])

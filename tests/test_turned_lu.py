@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _limits import MEASURED
 
 import jaxinv
 from jaxinv import _kernel_names, _kernels
@@ -96,14 +95,6 @@ def test_an_upper_triangle_remains_one():
     Y = np.asarray(turned_lu_inverse(jnp.asarray(X))[0])
     assert (np.tril(Y, -1) == 0).all()
     np.testing.assert_allclose(Y, np.linalg.inv(X.astype(np.float64)), rtol=1e-5, atol=1e-7)
-
-
-@pytest.fixture
-def measured_limits(monkeypatch):
-    """The limits as they were measured, on one device."""
-    for limit in MEASURED:
-        monkeypatch.setattr(*limit)
-    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
 
 
 @pytest.mark.usefixtures("on_cpu", "measured_limits")
