@@ -154,7 +154,7 @@ def _back_substituted(cuts, W, T, order):
         Z = Z - matmul(W[at:end, end:], W[end:]) if end < n else Z
         Y = substituted(W[at:end, at:end], over[first:last], False, even_blocks(end - at, K), Z)
         W = W.at[at:end].set(Y)
-    place_of = jnp.zeros_like(order).at[order].set(place, unique_indices=True)
+    place_of = jnp.zeros_like(order).at[order].set(place, mode="clip")
     for first, last in groups:
         Y = W[first * K : last * K]
         entry = n * place[: len(Y), None] + place_of[None]  # by `take` along the columns XLA would write the transpose

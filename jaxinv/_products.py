@@ -97,7 +97,7 @@ def _by_matmul_of_halves(ops, factors, precision):
 
 
 def _matmul_of_copies(op, A, B, precision):
-    """op(A) B, with a transposed A copied first, in halves if it is large."""
+    """op(A) B, with a transposed A copied first, in halves if it is large; no dot fuses the copy."""
     if op == "N":
         return jnp.matmul(A, B, precision=precision)
     n = A.shape[-1]
