@@ -373,6 +373,14 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
 
 
+@pytest.mark.parametrize(
+    ("n", "name"), [(199, "dots"), (200, "dots of halves"), (1999, "dots of halves"), (2000, "dots")]
+)
+def test_products_of_one_float64_matrix_copy_a_transposed_factor_within_limits(n, name):
+    assert _product_names.product_name(n, 1, "float64", "cpu", is_single=True) == name
+    assert _product_names.product_name(n, 1, "float32", "cpu", is_single=True) == "dots"
+
+
 def test_products_of_few_that_are_counted_go_by_rows():
     """Where the program of the inverse and these is one for the thread that calls it, see `_lu.FEW_OPERATIONS`."""
     name = lambda n, batch, dtype="float32": _product_names.product_name(n, batch, dtype, "cpu", batch == 1)
