@@ -41,19 +41,24 @@ def is_one_thread(m: int, k: int, dtype: DTypeLike) -> bool:
     return k <= FEWEST_COLUMNS or m * k < ENTRIES_OF_MANY_THREADS[jnp.dtype(dtype).name]
 
 
-def triangular_inverse_in_one_thread(T: Array, *, lower: bool, unit_diagonal: bool = False) -> Array:
-    """T^-1 of each triangular matrix of T, a few columns at a time."""
-    *batch, n, _ = T.shape
+def triangular_inverse_in_one_thread(T: Array, *, lower: bool) -> Array:
+    """T^-1 of each triangular matrix of T."""
+    identity = jnp.broadcast_to(jnp.eye(T.shape[-1], dtype=T.dtype), T.shape)
+    return solved_in_one_thread(T, identity, lower=lower)
+
+
+def solved_in_one_thread(T: Array, B: Array, *, lower: bool, unit_diagonal: bool = False) -> Array:
+    """T^-1 B of each triangular matrix of T, shape (..., n, n), and B, shape (..., n, k), a few columns at a time."""
+    *batch, n, k = B.shape
+    solve = partial(lax.linalg.triangular_solve, T, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
     most = max(1, (SOLVED_BY_MANY_THREADS[T.dtype.name] - 1) // n)
-    groups = -(-n // most)
-    columns = -(-n // groups)
-    identity = jnp.eye(n, groups * columns, dtype=T.dtype).reshape(n, groups, columns).swapaxes(0, 1)
-
-    def solve(E):
-        E = jnp.broadcast_to(E, (*batch, n, columns))
-        return lax.linalg.triangular_solve(T, E, left_side=True, lower=lower, unit_diagonal=unit_diagonal)
-
-    return jnp.moveaxis(lax.map(solve, identity), 0, -2).reshape(*batch, n, groups * columns)[..., :n]
+    groups = -(-k // most)
+    if groups == 1:
+        return solve(B)
+    columns = -(-k // groups)
+    B = jnp.pad(B, (*((0, 0),) * (B.ndim - 1), (0, groups * columns - k)))
+    parts = jnp.moveaxis(B.reshape(*batch, n, groups, columns), -2, 0)
+    return jnp.moveaxis(lax.map(solve, parts), 0, -2).reshape(B.shape)[..., :k]
 
 
 def triangular_inverses_in_one_thread(lower: bool, X: Array) -> Array:

@@ -26,7 +26,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxinv._kernels import inverse_and_factors_kernel
 from jaxinv._log_product import log_product
 from jaxinv._rule import transposed_jvp
-from jaxinv._triple_product import triple_product
+from jaxinv._triple_product import minus_product
 
 
 def inverse_logdet(X, precision, structure="general", products_follow=False):
@@ -48,7 +48,7 @@ def _inverse_logdet_bwd(precision, structure, residuals, cotangents):
     Y, sign = residuals
     G, *of_determinant = cotangents
     (c,) = jax.linear_transpose(partial(_of_trace, sign), sign)(tuple(of_determinant))
-    return (c[..., None, None] * Y.mT - triple_product("TNT", Y, G, Y, precision),)  # (7)
+    return (c[..., None, None] * Y.mT + minus_product("TNT", Y, G, Y, precision),)  # (7)
 
 
 def _of_trace(sign, trace):

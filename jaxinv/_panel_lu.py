@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._lapack import is_one_thread, triangular_inverse_in_one_thread
+from jaxinv._lapack import is_one_thread, solved_in_one_thread
 from jaxinv._triangular import matmul
 
 
@@ -38,7 +38,7 @@ def panel_lu(X: Array, is_done: Array) -> PanelLU:
     h = k // 2
     A, C = X[:, :h], X[:, h:]
     left = panel_lu(A, is_done)
-    V = matmul(triangular_inverse_in_one_thread(left.LU, lower=True, unit_diagonal=True), _rows(C, left.pivots))
+    V = solved_in_one_thread(left.LU, _rows(C, left.pivots), lower=True, unit_diagonal=True)
     right = panel_lu(C - matmul(left.L, V), is_done.at[left.pivots].set(True, mode="clip"))
     L = jnp.concatenate([left.L, right.L], axis=1)
     LU = jnp.block([[left.LU, V], [_rows(left.L, right.pivots), right.LU]])

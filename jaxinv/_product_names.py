@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
-from jaxinv._lowering import at_most
+from jaxinv._lowering import at_most, device_count
 
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
@@ -21,12 +21,14 @@ SUMS_FROM_BATCH = 64
 # 1030 to 1100, ten of n = 64 in float64 1690 to 1870 and 1350 to 1530; 100 of n = 24 1300 and 1660, of n = 17 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 TRANSPOSED_FROM_ENTRIES = 42_000
-# Of one float64 matrix a transposed left factor: n = 256 0.58 against 0.73 ms, n = 1024 21 against 31; float32 gains 0
-# to 15 %. In halves, for the memory of one: n = 256 0.64, n = 1024 24. On AMD EPYC 9004, 2026-11-28, with the inverse,
-# against dots: n = 256 3.5 and 3.7 ms, n = 1024 103 and 107, n = 1792 510 and 560, but n = 2048 673 to 748 and 663 to
-# 707, n = 3072 2490 and 2390.
-TRANSPOSED_ONE_FROM_TO = 200, 1999
-HALVES_FROM = 512
+# Products of one real matrix go some rows at a time from n = 384 on, in strips of up to 700, in less memory. On AMD
+# EPYC 9004, 2026-11-28, with the inverse, by dots and by strips: float64 n = 384 7.88 and 7.69 ms, n = 512 16.2 and
+# 15.9, n = 1024 87.0 and 86.6, n = 2048 655 and 638 (temporaries 32 and 21 MiB), float32 n = 512 9.2 and 8.3, n = 1024
+# 45.3 and 44.3, n = 2048 316 and 308, but n = 256 1.58 and 1.61, before jaxlib 0.11 2.52 and 2.62 in float64. Alone
+# float64 n = 2048 359, in strips of 256, 512 and 683 rows 362, 351 and 344. Not over several devices: a matrix may lie
+# on all of them.
+STRIPS_FROM = 384
+STRIP = 700
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
 # 30 against 65, n = 128 162 against 272; of one matrix n = 512 7.3 against 16 ms, n = 1024 45 against 124. On AMD
 # EPYC of the third generation (AVX2), 2026-11-27, with the inverse, ten of n = 32 1.5 against 0.93 ms, of n = 40 2.2
@@ -118,9 +120,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     is_transposed = isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
     if not is_single and is_transposed and not at_most(n**2 * batch, TRANSPOSED_FROM_ENTRIES - 1):
         return "dots of copies"
-    least, most = TRANSPOSED_ONE_FROM_TO
-    if is_single and jnp.dtype(dtype) == jnp.float64 and not at_most(n, least - 1) and at_most(n, most):
-        return "dots of halves"
+    if is_single and not is_complex and isinstance(n, int) and n >= STRIPS_FROM and device_count() == 1:
+        return "dots of strips"
     return "dots"
 
 

@@ -11,18 +11,20 @@ from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from jaxinv._lowering import at_most, on_shards
+from jaxinv._lowering import on_shards
 from jaxinv._one_loop import computed, materialised
-from jaxinv._product_names import HALVES_FROM, is_small_on_gpu, product_name
+from jaxinv._panels import loop
+from jaxinv._product_names import STRIP, is_small_on_gpu, product_name
 from jaxinv._row_products import column_product, row_product
 from jaxinv._triangular import matmul as full_matmul
 from jaxinv._two_by_two import gathered, scattered
 
 
 def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
-    """op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
+    """-op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
     if 0 in operands[0].shape:
         return operands[0]
     *batch, n, _ = operands[0].shape
@@ -90,19 +92,35 @@ def _by_matmul_of_copies(ops, factors, precision):
     return matmul_product("NNN", _laid_out(ops, factors, materialised), precision)
 
 
-def _by_matmul_of_halves(ops, factors, precision):
+def _by_matmul_of_strips(ops, factors, precision):
+    """-(op(A) op(B)) op(C) of one matrix, some rows at a time, in less memory.
+
+    The sign is taken within: a loop of its own would need another array.
+    """
     A, B, C = factors
-    BC = _matmul_of_copies(ops[1], B, C.mT if ops[2] == "T" else C, precision)
-    return _matmul_of_copies(ops[0], A, BC, precision)
-
-
-def _matmul_of_copies(op, A, B, precision):
-    """op(A) B, with a transposed A copied first, in halves if it is large; no dot fuses the copy."""
-    if op == "N":
-        return jnp.matmul(A, B, precision=precision)
     n = A.shape[-1]
-    columns = [A] if at_most(n, HALVES_FROM - 1) else [A[:, : n // 2], A[:, n // 2 :]]
-    return jnp.concatenate([jnp.matmul(lax.optimization_barrier(Z.mT), B, precision=precision) for Z in columns])
+    strips = -(-n // STRIP)
+    height = -(-n // strips)
+    zero = np.int32(0)
+
+    def times(Z, op, M):  # a transpose outside of the loop would be written to memory
+        return lax.dot_general(Z, M, (((1,), (0 if op == "N" else 1,)), ((), ())), precision=precision)
+
+    def rows(start):
+        if ops[0] == "N":
+            strip = lax.dynamic_slice(A, (start, zero), (height, n))
+        else:  # no dot reads a transposed left factor fast
+            strip = lax.optimization_barrier(lax.dynamic_slice(A, (zero, start), (n, height)).mT)
+        return -times(times(strip, ops[1], B), ops[2], C)
+
+    def place(i, M):
+        start = jnp.minimum(i * height, n - height)  # the last strip may begin above, and overlap
+        return lax.dynamic_update_slice(M, rows(start), (start, zero))
+
+    if strips == 1:
+        return rows(zero)
+    later = jnp.broadcast_to(A[0, 0], A.shape)  # of the values of A, lest it be written, and take memory, before A
+    return loop(0, strips, place, later)
 
 
 def _matmul_of_parts(A, B, precision):
@@ -137,7 +155,12 @@ def _sum_of_outer_products(ops, A, B):
     return sum(c[..., :, None] * r[..., None, :] for c, r in zip(columns, rows, strict=True))
 
 
-PRODUCTS: dict[str, Callable[[str, Sequence[Array], Any], Array]] = {
+def _negative(product, *args):
+    return -product(*args)
+
+
+_Product = Callable[[str, Sequence[Array], Any], Array]
+_OF_PLUS_SIGN: dict[str, _Product] = {
     "entries": _by_entries,
     "sums in one loop": _by_sums,
     "sums by rows": row_product,
@@ -148,6 +171,9 @@ PRODUCTS: dict[str, Callable[[str, Sequence[Array], Any], Array]] = {
     "rows": _by_rows,
     "dots": matmul_product,
     "dots of copies": _by_matmul_of_copies,
-    "dots of halves": _by_matmul_of_halves,
     "dots of parts": partial(matmul_product, matmul=_matmul_of_parts),
+}
+PRODUCTS: dict[str, _Product] = {
+    **{name: partial(_negative, product) for name, product in _OF_PLUS_SIGN.items()},
+    "dots of strips": _by_matmul_of_strips,
 }

@@ -30,7 +30,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxinv._kernels import inverse_kernel
-from jaxinv._triple_product import triple_product
+from jaxinv._triple_product import minus_product
 
 
 def inverse(X, precision, zero_singular=False, structure="general", products_follow=False):
@@ -60,7 +60,7 @@ def _inverse_fwd(X, precision, zero_singular, structure):
 
 
 def _inverse_bwd(precision, zero_singular, structure, Y, G):
-    X_bar = -triple_product("TNT", Y, G, Y, precision)  # (3)
+    X_bar = minus_product("TNT", Y, G, Y, precision)  # (3)
     return (jnp.where(is_zero(Y), 0, X_bar) if zero_singular else X_bar,)
 
 

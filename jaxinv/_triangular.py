@@ -97,21 +97,24 @@ def with_unit_diagonal(T: Array) -> Array:
 
 
 def substituted(T: Array, over: Array, lower: bool, blocks: Sequence[slice], B: Array) -> Array:
-    """T^-1 B for the triangle of T in the rows of `blocks`, with the inverses `over` of all blocks on the diagonal."""
+    """T^-1 B for the triangle of T in the rows of `blocks`, with the inverses `over` of these on the diagonal."""
     if len(blocks) == 1:
         (block,) = blocks
         rows = block.stop - block.start
-        return matmul(over[..., block.start // over.shape[-1], :rows, :rows], B)
+        return matmul(over[..., 0, :rows, :rows], B)
     middle = len(blocks) // 2
     upper_part, lower_part = blocks[:middle], blocks[middle:]
+    over_upper, over_lower = over[..., :middle, :, :], over[..., middle:, :, :]
     h = lower_part[0].start - upper_part[0].start
     above, below = B[..., :h, :], B[..., h:, :]
     if lower:
-        above = substituted(T, over, lower, upper_part, above)
-        below = substituted(T, over, lower, lower_part, below - matmul(_between(T, lower_part, upper_part), above))
+        above = substituted(T, over_upper, lower, upper_part, above)
+        rest = below - matmul(_between(T, lower_part, upper_part), above)
+        below = substituted(T, over_lower, lower, lower_part, rest)
     else:
-        below = substituted(T, over, lower, lower_part, below)
-        above = substituted(T, over, lower, upper_part, above - matmul(_between(T, upper_part, lower_part), below))
+        below = substituted(T, over_lower, lower, lower_part, below)
+        rest = above - matmul(_between(T, upper_part, lower_part), below)
+        above = substituted(T, over_upper, lower, upper_part, rest)
     return jnp.concatenate([above, below], axis=-2)
 
 

@@ -1,8 +1,8 @@
-"""The product of three square matrices, the one operation of the derivative rules of the inverse.
+"""The product of three square matrices, with a minus, the one operation of the derivative rules of the inverse.
 
-`triple_product("TNT", A, B, C)` is A^T (B C^T): a letter for each factor, N as it is, T transposed. It is a
+`minus_product("TNT", A, B, C)` is -A^T (B C^T): a letter for each factor, N as it is, T transposed. It is a
 primitive, so that a batch of small matrices becomes one fused loop instead of XLA's batched dot. Its derivatives are
-triple products again, with the factors passed as they came, and a factor that occurs twice is one operand: residuals
+such products again, with the factors passed as they came, and a factor that occurs twice is one operand: residuals
 are never stored twice.
 """
 
@@ -17,8 +17,8 @@ from jaxinv._products import matmul_product, product_kernel
 _FLIP = {"N": "T", "T": "N"}
 
 
-def triple_product(ops, A, B, C, precision):
-    """op(A) (op(B) op(C)) for matrices of one shape (..., n, n), with a letter N or T of `ops` for each."""
+def minus_product(ops, A, B, C, precision):
+    """-op(A) (op(B) op(C)) for matrices of one shape (..., n, n), with a letter N or T of `ops` for each."""
     return _product(ops, [A, B, C], precision)
 
 
@@ -44,7 +44,7 @@ def _product_jvp(operands, tangents, *, ops, which, precision):
 
 
 def _product_transpose(ct, *operands, ops, which, precision):
-    """The cotangent of the one unknown operand Z of M = op(A) op(B) op(C), from the cotangent of M."""
+    """The cotangent of the one unknown operand Z of M = -op(A) op(B) op(C), from the cotangent of M."""
     (unknown,) = (i for i, operand in enumerate(operands) if ad.is_undefined_primal(operand))
     cotangents = [None] * len(operands)
     if not isinstance(ct, ad.Zero):
@@ -66,7 +66,7 @@ def _product_batch(operands, dims, *, ops, which, precision):
     if None in dims and not (isinstance(n, int) and n <= SUMS_ON_CPU):  # a dot shares an operand uncopied
 
         def product(*operands):
-            return matmul_product(ops, [operands[i] for i in which], precision)
+            return -matmul_product(ops, [operands[i] for i in which], precision)
 
         return jax.vmap(product, in_axes=tuple(dims))(*operands), 0
     moved = [Z if d is None else jnp.moveaxis(Z, d, 0) for Z, d in zip(operands, dims, strict=True)]
@@ -75,7 +75,7 @@ def _product_batch(operands, dims, *, ops, which, precision):
     return product_p.bind(*moved, ops=ops, which=which, precision=precision), 0
 
 
-product_p = Primitive("triple_product")
+product_p = Primitive("minus_product")
 product_p.def_abstract_eval(lambda *operands, ops, which, precision: operands[0])
 product_p.def_impl(product_kernel)
 ad.primitive_jvps[product_p] = _product_jvp

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxinv
-from jaxinv import _blocked_lu, _kernel_names, _kernels, _lapack, _panel_gauss_jordan, _products
+from jaxinv import _blocked_lu, _kernel_names, _kernels, _lapack, _panel_gauss_jordan, _product_names, _products
 
 MATRICES = 4096
 
@@ -114,6 +114,15 @@ def test_products_of_small_matrices_take_few_loops(n, dtype, loops):
     """
     product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
+
+
+def test_products_by_strips_take_the_memory_of_a_few_of_them():
+    """A transpose written before the loop, or a sign after it, would take that of the whole."""
+    n = 4 * _product_names.STRIP
+    product = partial(_products.PRODUCTS["dots of strips"], "TNT", precision=None)
+    X = jax.ShapeDtypeStruct((n, n), jnp.float64)
+    memory = jax.jit(lambda Y, G: product([Y, G, Y])).lower(X, X).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 2.1 * n**2 / 4 * X.dtype.itemsize
 
 
 @pytest.mark.parametrize("use", USES_OF_INVERSE)

@@ -300,7 +300,6 @@ PRODUCT_CASES = [
     *((n, _product_names.SUMS_FROM_BATCH, float) for n in (4, 5, 8, 10, 16)),
     *((4, _product_names.SUMS_FROM_BATCH, complex), (16, _product_names.SUMS_FROM_BATCH, np.float32)),
     *((3, 10, float), (7, None, float), (10, None, complex), (16, None, float), (17, 150, float)),
-    *((n, None, float) for n in (_product_names.TRANSPOSED_ONE_FROM_TO[0], _product_names.HALVES_FROM + 1)),
     *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_product_names.COMPLEX_IN_PARTS_FROM, 3, complex)),
 ]
 
@@ -316,7 +315,7 @@ def assert_products_agree_with_numpy(product, n, batch, dtype):
     for ops, got in all_products(*operands).items():
         A, B, C = (operands[i].swapaxes(-1, -2) if op == "T" else operands[i] for op, i in zip(ops, which, strict=True))
         bound = 400 * np.finfo(dtype).eps * n**1.5
-        np.testing.assert_allclose(np.asarray(got), A @ B @ C, rtol=0, atol=bound, err_msg=ops)
+        np.testing.assert_allclose(np.asarray(got), -A @ B @ C, rtol=0, atol=bound, err_msg=ops)
 
 
 @pytest.mark.parametrize(("n", "batch", "dtype"), PRODUCT_CASES)
@@ -329,7 +328,7 @@ def test_product_kernel_agrees_with_numpy(n, batch, dtype):
 def test_each_product_of_the_table_agrees_with_numpy(name):
     """By its name, those of a GPU too."""
     product = lambda ops, operands, which: _products.PRODUCTS[name](ops, [operands[i] for i in which], None)
-    n, batch = {"entries": (2, 3), "dots of halves": (_product_names.HALVES_FROM, None)}.get(name, (5, 3))
+    n, batch = {"entries": (2, 3), "dots of strips": (_product_names.STRIP + 1, None)}.get(name, (5, 3))
     assert_products_agree_with_numpy(product, n, batch, float)
     with pytest.raises(AssertionError, match="Not equal"):
         assert_products_agree_with_numpy(lambda *args: 1.001 * product(*args), n, batch, float)
@@ -338,7 +337,7 @@ def test_each_product_of_the_table_agrees_with_numpy(name):
 def test_cases_reach_every_product_on_cpu():
     name = lambda ops, n, batch, dtype: _product_names.product_name(n, batch or 1, dtype, "cpu", batch is None, ops)
     names = {name(ops, *case) for ops in OPS for case in PRODUCT_CASES}
-    assert names == set(_products.PRODUCTS) - {"sums in two kernels"}
+    assert names == set(_products.PRODUCTS) - {"sums in two kernels", "dots of strips"}  # of GPU, of one device
 
 
 def test_the_table_of_products_of_small_matrices():
@@ -373,12 +372,15 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
 
 
-@pytest.mark.parametrize(
-    ("n", "name"), [(199, "dots"), (200, "dots of halves"), (1999, "dots of halves"), (2000, "dots")]
-)
-def test_products_of_one_float64_matrix_copy_a_transposed_factor_within_limits(n, name):
-    assert _product_names.product_name(n, 1, "float64", "cpu", is_single=True) == name
-    assert _product_names.product_name(n, 1, "float32", "cpu", is_single=True) == "dots"
+@pytest.mark.parametrize(("dtype", "is_real"), [("float32", True), ("float64", True), ("complex64", False)])
+def test_products_of_one_large_real_matrix_go_by_strips_on_one_device(dtype, is_real, monkeypatch):
+    sizes = _product_names.STRIPS_FROM - 1, _product_names.STRIPS_FROM, 4096
+    names = lambda is_single=True: [_product_names.product_name(n, 1, dtype, "cpu", is_single) for n in sizes]
+    without = names()
+    assert "dots of strips" not in without
+    monkeypatch.setattr(jax, "device_count", lambda *args: 1)
+    assert names() == ([without[0], "dots of strips", "dots of strips"] if is_real else without)
+    assert "dots of strips" not in names(is_single=False)
 
 
 def test_products_of_few_that_are_counted_go_by_rows():

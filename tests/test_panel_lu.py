@@ -24,8 +24,9 @@ def unit_lower(LU, k):
 
 @pytest.fixture(params=[np.float64, np.complex128], ids=str)
 def dtype(request, monkeypatch):
-    """Whose columns are halved down to four: panels are not so large in the tests."""
+    """Whose columns are halved down to four, and solved for a few at a time: panels are not so large in the tests."""
     monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, np.dtype(request.param).name, 0)
+    monkeypatch.setitem(_lapack.SOLVED_BY_MANY_THREADS, np.dtype(request.param).name, 50)
     return request.param
 
 
@@ -84,10 +85,11 @@ def test_rows_at_places(start):
 
 
 @pytest.mark.parametrize(("lower", "unit_diagonal"), [(True, True), (False, False)])
-@pytest.mark.parametrize("n", [8, pytest.param(21, marks=pytest.mark.long)])
-def test_triangular_inverse(n, lower, unit_diagonal, dtype):
+@pytest.mark.parametrize(("n", "k"), [(8, 6), (8, 19), pytest.param(21, 33, marks=pytest.mark.long)])
+def test_triangular_solution_in_groups_of_columns(n, k, lower, unit_diagonal, dtype):
     T = (np.tril if lower else np.triu)(drawn(n, n, dtype=dtype)) / n**0.5 + 2 * np.eye(n)
-    inverse = partial(_lapack.triangular_inverse_in_one_thread, lower=lower, unit_diagonal=unit_diagonal)
+    B = drawn(n, k, dtype=dtype)
+    solved = jax.jit(partial(_lapack.solved_in_one_thread, lower=lower, unit_diagonal=unit_diagonal))(T, B)
     if unit_diagonal:
         T = np.tril(T, -1) + np.eye(n)
-    np.testing.assert_allclose(T @ jax.jit(inverse)(T), np.eye(n), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(T @ solved, B, rtol=0, atol=1e-9)

@@ -63,8 +63,8 @@ def primitive(X):
 
 
 def break_rule(monkeypatch):
-    product = _rule.triple_product
-    monkeypatch.setattr(_rule, "triple_product", lambda *args, **options: 1.01 * product(*args, **options))
+    product = _rule.minus_product
+    monkeypatch.setattr(_rule, "minus_product", lambda *args, **options: 1.01 * product(*args, **options))
 
 
 def test_one_rule_runs_in_both_modes(monkeypatch):
