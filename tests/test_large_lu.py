@@ -24,8 +24,8 @@ def test_cuts_fit_the_matrix(n):
         assert cuts.n - k * cuts.width <= cuts.heights[k * len(cuts.heights) // cuts.panels]
 
 
-WIDE = Cuts(3, 128, block_of_U=64, piece=256)  # as matrices from n = 900 on are cut
-ANY_DTYPE = [(520, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 20))]  # pieces overlap; one panel
+WIDE = Cuts(3, 128, block_of_U=128, piece=256)  # as matrices from n = 900 on are cut
+ANY_DTYPE = [(520, None), (33, CUTS), (7, Cuts(1, 7)), (31, Cuts(2, 21, block_of_U=8))]  # pieces overlap; one panel
 
 
 @pytest.mark.parametrize(
