@@ -2,7 +2,7 @@
 
 As the kernels of the inverse they know no derivative, and are chosen at lowering. A product is a sum of outer products,
 in plain elementwise code, or of rows, see `_row_products`, or two matrix products, for which a transposed or complex
-factor may be laid out anew.
+factor may be laid out anew, of a large matrix some rows at a time. The sign of the rules is taken here too.
 """
 
 import math
