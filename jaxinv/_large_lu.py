@@ -1,4 +1,4 @@
-"""The inverse of one large matrix: LU with partial pivoting by panels of columns, almost all of it matrix products.
+"""The inverse of a large matrix: LU with partial pivoting by panels of columns, almost all of it matrix products.
 
     P X = L U,    U Y = L^-1 P
 
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxinv._lapack import triangular_inverses_in_one_thread
+from jaxinv._lapack import in_turn, triangular_inverses_in_one_thread
 from jaxinv._panel_lu import panel_lu, rows_at_places
 from jaxinv._panels import loop
 from jaxinv._triangular import (
@@ -81,17 +81,18 @@ def cuts_for(n: int) -> Cuts:
 
 
 def large_lu_inverse(X: Array, with_factors: bool = False, cuts: Cuts | None = None) -> tuple[Array, ...]:
-    """The inverse of the one matrix of X, shape (..., n, n); inf or nan where it is singular.
+    """The inverse of each matrix of X, shape (..., n, n), one after the other; inf or nan where it is singular.
 
     If asked for, n factors of the determinant too, shape (..., n).
     """
-    n = X.shape[-1]
-    cuts = cuts or cuts_for(n)
-    W, T, order = _factorised(cuts, padded(X.reshape(n, n), cuts.n))
-    Y = _back_substituted(cuts, W, T, order)[:n, :n].reshape(X.shape)
-    if not with_factors:
-        return (Y,)
-    return Y, _factors(T, order)[:n].reshape(X.shape[:-1])
+    return in_turn(partial(_inverse, cuts or cuts_for(X.shape[-1]), with_factors), X)
+
+
+def _inverse(cuts, with_factors, X):
+    n = len(X)
+    W, T, order = _factorised(cuts, padded(X, cuts.n))
+    Y = _back_substituted(cuts, W, T, order)[:n, :n]
+    return (Y, _factors(T, order)[:n]) if with_factors else (Y,)
 
 
 def _factorised(cuts, X):

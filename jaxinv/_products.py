@@ -93,12 +93,13 @@ def _by_matmul_of_copies(ops, factors, precision):
 
 
 def _by_matmul_of_strips(ops, factors, precision):
-    """-(op(A) op(B)) op(C) of one matrix, some rows at a time, in less memory.
+    """-(op(A) op(B)) op(C) of one matrix after another, some rows at a time, in less memory.
 
     The sign is taken within: a loop of its own would need another array.
     """
-    A, B, C = factors
-    n = A.shape[-1]
+    shape, n = factors[0].shape, factors[0].shape[-1]
+    matrices = {id(Z): Z.reshape(-1, n, n) for Z in factors}  # of a factor that occurs twice one copy is made
+    A, B, C = (matrices[id(Z)] for Z in factors)
     strips = -(-n // STRIP)
     height = -(-n // strips)
     zero = np.int32(0)
@@ -106,21 +107,22 @@ def _by_matmul_of_strips(ops, factors, precision):
     def times(Z, op, M):  # a transpose outside of the loop would be written to memory
         return lax.dot_general(Z, M, (((1,), (0 if op == "N" else 1,)), ((), ())), precision=precision)
 
-    def rows(start):
-        if ops[0] == "N":
-            strip = lax.dynamic_slice(A, (start, zero), (height, n))
-        else:  # no dot reads a transposed left factor fast
-            strip = lax.optimization_barrier(lax.dynamic_slice(A, (zero, start), (n, height)).mT)
-        return -times(times(strip, ops[1], B), ops[2], C)
+    def of_matrix(k, M):
+        a, b, c = (lax.dynamic_index_in_dim(Z, k, keepdims=False) for Z in (A, B, C))
 
-    def place(i, M):
-        start = jnp.minimum(i * height, n - height)  # the last strip may begin above, and overlap
-        return lax.dynamic_update_slice(M, rows(start), (start, zero))
+        def place(i, M):
+            start = jnp.minimum(i * height, n - height)  # the last strip may begin above, and overlap
+            if ops[0] == "N":
+                strip = lax.dynamic_slice(a, (start, zero), (height, n))
+            else:  # no dot reads a transposed left factor fast
+                strip = lax.optimization_barrier(lax.dynamic_slice(a, (zero, start), (n, height)).mT)
+            rows = -times(times(strip, ops[1], b), ops[2], c)
+            return lax.dynamic_update_slice(M, rows[None], (k, start, zero))
 
-    if strips == 1:
-        return rows(zero)
+        return loop(0, strips, place, M)
+
     later = jnp.broadcast_to(A[0, 0], A.shape)  # of the values of A, lest it be written, and take memory, before A
-    return loop(0, strips, place, later)
+    return loop(0, len(A), of_matrix, later).reshape(shape)
 
 
 def _matmul_of_parts(A, B, precision):

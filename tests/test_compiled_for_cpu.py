@@ -116,13 +116,17 @@ def test_products_of_small_matrices_take_few_loops(n, dtype, loops):
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
 
-def test_products_by_strips_take_the_memory_of_a_few_of_them():
-    """A transpose written before the loop, or a sign after it, would take that of the whole."""
+@pytest.mark.parametrize(("batch", "matrices"), [((), 0), ((3, 2), 2)])
+def test_products_by_strips_take_the_memory_of_a_few_of_them(batch, matrices):
+    """A transpose written before the loop, or a sign after it, would take that of the whole.
+
+    Of a batch two factors are copied, one pair at a time.
+    """
     n = 4 * _product_names.STRIP
     product = partial(_products.PRODUCTS["dots of strips"], "TNT", precision=None)
-    X = jax.ShapeDtypeStruct((n, n), jnp.float64)
+    X = jax.ShapeDtypeStruct((*batch, n, n), jnp.float64)
     memory = jax.jit(lambda Y, G: product([Y, G, Y])).lower(X, X).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 2.1 * n**2 / 4 * X.dtype.itemsize
+    assert memory.temp_size_in_bytes < (matrices + 2.1 / 4) * n**2 * X.dtype.itemsize
 
 
 @pytest.mark.parametrize("use", USES_OF_INVERSE)

@@ -373,14 +373,14 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
 
 
 @pytest.mark.parametrize(("dtype", "is_real"), [("float32", True), ("float64", True), ("complex64", False)])
-def test_products_of_one_large_real_matrix_go_by_strips_on_one_device(dtype, is_real, monkeypatch):
+@pytest.mark.parametrize("batch", [1, 8])
+def test_products_of_large_real_matrices_go_by_strips_on_one_device(batch, dtype, is_real, monkeypatch):
     sizes = _product_names.STRIPS_FROM - 1, _product_names.STRIPS_FROM, 4096
-    names = lambda is_single=True: [_product_names.product_name(n, 1, dtype, "cpu", is_single) for n in sizes]
+    names = lambda: [_product_names.product_name(n, batch, dtype, "cpu", batch == 1) for n in sizes]
     without = names()
     assert "dots of strips" not in without
     monkeypatch.setattr(jax, "device_count", lambda *args: 1)
     assert names() == ([without[0], "dots of strips", "dots of strips"] if is_real else without)
-    assert "dots of strips" not in names(is_single=False)
 
 
 def test_products_of_few_that_are_counted_go_by_rows():

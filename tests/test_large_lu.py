@@ -1,4 +1,4 @@
-"""LU by panels of one large matrix: how it is cut, at sizes that users have, and where the table gives it a matrix."""
+"""LU by panels of large matrices: how they are cut, at sizes that users have, and where the table gives it one."""
 
 import itertools
 import re
@@ -58,16 +58,21 @@ def shapes_for_lapack(routine, program):
 
 
 @pytest.mark.parametrize(
-    ("n", "dtype"),
-    [(512, "float32"), *(pytest.param(*case, marks=pytest.mark.long) for case in ((600, "float32"), (400, "float64")))],
+    ("batch", "n", "dtype"),
+    [
+        ((), 512, "float32"),
+        ((2, 1), 384, "float32"),
+        *(pytest.param((), *case, marks=pytest.mark.long) for case in ((600, "float32"), (400, "float64"))),
+        pytest.param((3,), 400, "float64", marks=pytest.mark.long),
+    ],
 )
-def test_one_device_takes_it_with_its_derivatives(n, dtype, monkeypatch):
+def test_one_device_takes_it_with_its_derivatives(batch, n, dtype, monkeypatch):
     """Of the eight devices of the tests none may be given a part, so that users of one take another way."""
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     monkeypatch.setattr(_products, "STRIP", 200)
     monkeypatch.setitem(_lapack.ENTRIES_OF_MANY_THREADS, "float64", 20000)
     rng = np.random.default_rng(n)
-    X, G = (jnp.asarray(rng.standard_normal((n, n)), dtype) for _ in range(2))
+    X, G = (jnp.asarray(rng.standard_normal((*batch, n, n)), dtype) for _ in range(2))
 
     @jax.jit
     def f(X, G):
@@ -106,14 +111,17 @@ def test_value_and_gradient_take_little_more_memory_than_one_matrix():
 
 
 @pytest.mark.usefixtures("measured_limits")
-def test_the_table_gives_it_single_real_matrices_with_derivatives():
+def test_the_table_gives_it_real_matrices_with_derivatives():
     name = lambda n, dtype="float32", batch=1: _kernel_names.kernel_name(n, batch, dtype, "cpu", products_follow=True)
     assert _kernel_names.kernel_name(1024, 1, "float32", "cpu") == "turned LU"
     for dtype in ("float32", "float64"):
         names = [name(n, dtype) for n in (255, 256, 2048, 2049)]
         assert names == ["batched LU", "large LU", "large LU", "turned LU"]
+        for batch in (2, 1000):
+            names = [name(n, dtype, batch) == "large LU" for n in (319, 320, 2048, 2049)]
+            assert names == [False, True, True, False]
     assert {name(2048, "complex64"), name(2048, "complex128")} == {"turned LU"}
-    assert name(1024, batch=2) != "large LU"
+    assert "large LU" not in {name(1024, "complex64", 2), _kernel_names.kernel_name(1024, 2, "float32", "cpu")}
 
 
 def test_nan_and_singular_are_not_finite():
