@@ -124,6 +124,19 @@ def test_the_table_gives_it_real_matrices_with_derivatives():
     assert "large LU" not in {name(1024, "complex64", 2), _kernel_names.kernel_name(1024, 2, "float32", "cpu")}
 
 
+def test_others_of_a_batch_are_as_they_are_alone():
+    inverse = jax.jit(partial(large_lu_inverse, cuts=CUTS))
+    X = np.random.default_rng(0).standard_normal((4, 33, 33))
+    alone = [np.asarray(inverse(jnp.array(x))[0]) for x in X]
+    X[0, 5, 7], X[2, :, 9] = np.nan, 0
+    (Y,) = inverse(jnp.array(X.reshape(2, 2, 33, 33)))
+    Y = Y.reshape(X.shape)
+    assert not np.isfinite(Y[0]).all()
+    assert not np.isfinite(Y[2]).all()
+    for i in (1, 3):
+        np.testing.assert_array_equal(Y[i], alone[i])
+
+
 def test_nan_and_singular_are_not_finite():
     inverse = jax.jit(partial(large_lu_inverse, with_factors=True, cuts=CUTS))
     clean = np.random.default_rng(0).standard_normal((33, 33))
