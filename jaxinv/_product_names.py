@@ -21,13 +21,13 @@ SUMS_FROM_BATCH = 64
 # 1030 to 1100, ten of n = 64 in float64 1690 to 1870 and 1350 to 1530; 100 of n = 24 1300 and 1660, of n = 17 even.
 TRANSPOSED_FROM_TO = (17, 256) if LAPACK_BATCH_IS_SERIAL else (17, 48)
 TRANSPOSED_FROM_ENTRIES = 42_000
-# Products of real matrices go some rows at a time from n = 384 on, in strips of up to 700, in less memory. On AMD EPYC
-# 9004, 2026-11-28, of one matrix, with the inverse, by dots and by strips: float64 n = 384 7.88 and 7.69 ms, n = 512
-# 16.2 and 15.9, n = 1024 87.0 and 86.6, n = 2048 655 and 638 (temporaries 32 and 21 MiB), float32 n = 512 9.2 and 8.3,
-# n = 1024 45.3 and 44.3, n = 2048 316 and 308, but n = 256 1.58 and 1.61, before jaxlib 0.11 2.52 and 2.62 in float64.
-# Alone float64 n = 2048 359, in strips of 256, 512 and 683 rows 362, 351 and 344. Of 32 matrices of n = 512, one after
-# another, 275 and 261 ms (temporaries 32 and 4 MiB), in float64 547 and 504. Not over several devices: a matrix may
-# lie on all of them.
+# Products go some rows at a time from n = 384 on, in strips of up to 700, in less memory. On AMD EPYC 9004, 2026-11-28,
+# of one matrix, with the inverse, by dots and by strips: float64 n = 384 7.88 and 7.69 ms, n = 512 16.2 and 15.9, n =
+# 1024 87.0 and 86.6, n = 2048 655 and 638 (temporaries 32 and 21 MiB), float32 n = 512 9.2 and 8.3, n = 1024 45.3 and
+# 44.3, n = 2048 316 and 308, but n = 256 1.58 and 1.61, before jaxlib 0.11 2.52 and 2.62 in float64. Alone float64 n =
+# 2048 359, in strips of 256, 512 and 683 rows 362, 351 and 344. Of 32 matrices of n = 512, one after another, 275 and
+# 261 ms (temporaries 32 and 4 MiB), in float64 547 and 504, of eight in complex64 267 and 258 (48 and 16 MiB). One
+# complex matrix would take 8 % more. Not over several devices: a matrix may lie on all of them.
 STRIPS_FROM = 384
 STRIP = 700
 # Complex products as four real ones, two products of a batch: n = 17 4.4 against 2.0 us, n = 32 8.2 against 9.0, n = 64
@@ -102,6 +102,9 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1))
     if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, is_complex, is_sum):
         return "rows"
+    is_known = isinstance(n, int) and isinstance(batch, int)
+    if is_known and n >= STRIPS_FROM and (batch > 1 or not is_complex) and device_count() == 1:
+        return "dots of strips"
     if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
         return "dots of parts"
     if is_sum:
@@ -121,9 +124,6 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     is_transposed = isinstance(n, int) and TRANSPOSED_FROM_TO[0] <= n <= TRANSPOSED_FROM_TO[1]
     if not is_single and is_transposed and not at_most(n**2 * batch, TRANSPOSED_FROM_ENTRIES - 1):
         return "dots of copies"
-    is_known = isinstance(n, int) and isinstance(batch, int)
-    if is_known and n >= STRIPS_FROM and not is_complex and device_count() == 1:
-        return "dots of strips"
     return "dots"
 
 

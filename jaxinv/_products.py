@@ -105,7 +105,9 @@ def _by_matmul_of_strips(ops, factors, precision):
     zero = np.int32(0)
 
     def times(Z, op, M):  # a transpose outside of the loop would be written to memory
-        return lax.dot_general(Z, M, (((1,), (0 if op == "N" else 1,)), ((), ())), precision=precision)
+        contracted = ((1,), (0 if op == "N" else 1,)), ((), ())
+        dot = partial(lax.dot_general, dimension_numbers=contracted, precision=precision)
+        return _of_parts(dot, Z, M) if jnp.iscomplexobj(M) else dot(Z, M)
 
     def of_matrix(k, M):
         a, b, c = (lax.dynamic_index_in_dim(Z, k, keepdims=False) for Z in (A, B, C))
@@ -126,10 +128,13 @@ def _by_matmul_of_strips(ops, factors, precision):
 
 
 def _matmul_of_parts(A, B, precision):
-    """A B of complex matrices by four products of real ones."""
-    matmul = partial(jnp.matmul, precision=precision)
-    real = matmul(A.real, B.real) - matmul(A.imag, B.imag)
-    return lax.complex(real, matmul(A.real, B.imag) + matmul(A.imag, B.real))
+    return _of_parts(partial(jnp.matmul, precision=precision), A, B)
+
+
+def _of_parts(times, A, B):
+    """The product of complex matrices by four of `times`, the product of real ones."""
+    real = times(A.real, B.real) - times(A.imag, B.imag)
+    return lax.complex(real, times(A.real, B.imag) + times(A.imag, B.real))
 
 
 def _transposed(ops, factors):

@@ -334,6 +334,13 @@ def test_each_product_of_the_table_agrees_with_numpy(name):
         assert_products_agree_with_numpy(lambda *args: 1.001 * product(*args), n, batch, float)
 
 
+@pytest.mark.parametrize("batch", [None, 3])
+def test_strips_of_complex_matrices_agree_with_numpy(batch, monkeypatch):
+    monkeypatch.setattr(_products, "STRIP", 8)
+    product = lambda ops, operands, which: _products.PRODUCTS["dots of strips"](ops, [operands[i] for i in which], None)
+    assert_products_agree_with_numpy(product, 19, batch, complex)
+
+
 def test_cases_reach_every_product_on_cpu():
     name = lambda ops, n, batch, dtype: _product_names.product_name(n, batch or 1, dtype, "cpu", batch is None, ops)
     names = {name(ops, *case) for ops in OPS for case in PRODUCT_CASES}
@@ -372,15 +379,15 @@ def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
 
 
-@pytest.mark.parametrize(("dtype", "is_real"), [("float32", True), ("float64", True), ("complex64", False)])
-@pytest.mark.parametrize("batch", [1, 8])
-def test_products_of_large_real_matrices_go_by_strips_on_one_device(batch, dtype, is_real, monkeypatch):
+@pytest.mark.parametrize(("dtype", "fewest"), [("float32", 1), ("float64", 1), ("complex64", 2), ("complex128", 2)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_products_of_large_matrices_go_by_strips_on_one_device(batch, dtype, fewest, monkeypatch):
     sizes = _product_names.STRIPS_FROM - 1, _product_names.STRIPS_FROM, 4096
     names = lambda: [_product_names.product_name(n, batch, dtype, "cpu", batch == 1) for n in sizes]
     without = names()
     assert "dots of strips" not in without
     monkeypatch.setattr(jax, "device_count", lambda *args: 1)
-    assert names() == ([without[0], "dots of strips", "dots of strips"] if is_real else without)
+    assert names() == ([without[0], "dots of strips", "dots of strips"] if batch >= fewest else without)
 
 
 def test_products_of_few_that_are_counted_go_by_rows():
