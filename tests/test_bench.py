@@ -17,7 +17,7 @@ import jaxinv
 from jaxinv._cli import bench_measure
 from jaxinv._cli.bench_cases import FULL_BYTES, MODES, Case, preset, product
 from jaxinv._cli.bench_measure import measure
-from jaxinv._cli.bench_plot import save_plot
+from jaxinv._cli.bench_plot import lines, save_plot
 from jaxinv._cli.bench_report import COLUMNS, notes, table
 from jaxinv._cli.bench_rivals import Contender, cupy_contender
 from jaxinv._cli.bench_run import FAILED, run_case
@@ -250,3 +250,13 @@ def test_plot(tmp_path):
     results = [{**Case(n, 5, "float32", "forward")._asdict(), "status": "ok", "times": times} for n in (2, 4)]
     save_plot(tmp_path / "plot.png", results, "title")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_lines_of_a_plot_are_by_batch_only_where_a_dtype_has_several():
+    def labels(*cells):
+        times = {"builtin": {"ratio": [1.0, 2.0, 3.0]}}
+        return list(lines([{"n": n, "batch": b, "dtype": d, "status": "ok", "times": times} for n, b, d in cells]))
+
+    assert labels((4, 9, "float32"), (4, 5, "float64")) == ["jnp.linalg.inv, float32", "jnp.linalg.inv, float64"]
+    several = labels((4, 9, "float32"), (4, 5, "float32"))
+    assert several == ["jnp.linalg.inv, float32, batch 9", "jnp.linalg.inv, float32, batch 5"]

@@ -115,6 +115,7 @@ def _section(title, depth):
         raise PluginError(f"README.md has no section {title!r}")
     text = re.sub(IMAGE, lambda match: match[0].replace(match[1], f"{depth}readme/{match[1]}"), found[1])
     text = re.sub(r"\[([^\]]*)\]\(#[^)]*\)", r"\1", text)  # another section may be on another page
+    text = text.replace("](.github/docs/pages/", f"]({depth}")
     return re.sub(r"<!--.*?-->\n?", "", text)
 
 

@@ -15,7 +15,7 @@ RIVALS = {
 
 
 def save_plot(path: Path, results: list[dict[str, Any]], title: str) -> None:
-    """A panel a mode; a line for each rival, dtype and, where n comes with several of them, batch. Needs matplotlib."""
+    """A panel a mode; a line for each rival, dtype and, where an n of a dtype has several, batch. Needs matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
@@ -25,7 +25,7 @@ def save_plot(path: Path, results: list[dict[str, Any]], title: str) -> None:
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=8)
     for mode, axes in zip(modes, figure.subplots(1, len(modes), squeeze=False)[0], strict=True):
-        for label, points in _lines([r for r in results if r["mode"] == mode]).items():
+        for label, points in lines([r for r in results if r["mode"] == mode]).items():
             axes.plot(*zip(*sorted(points), strict=True), marker="o", label=label)
         axes.axhline(1.0, color="0.6", linewidth=1)
         axes.set(yscale="log", xlabel="n", ylabel="rival's time / ours", title=mode)
@@ -35,15 +35,16 @@ def save_plot(path: Path, results: list[dict[str, Any]], title: str) -> None:
             axes.set_xticks(sizes, map(str, sizes), minor=False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter("{x:g}")
+            axis.set_major_formatter("{x:g}")
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
 
 
-def _lines(results: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+def lines(results: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """The points of each line, by its label."""
     batches = defaultdict(set)
     for r in results:
-        batches[r["n"]].add(r["batch"])
+        batches[r["n"], r["dtype"]].add(r["batch"])
     several = any(len(found) > 1 for found in batches.values())
     lines = defaultdict(list)
     for r in results:
