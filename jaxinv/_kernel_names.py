@@ -93,13 +93,15 @@ BLOCKED_FROM_BATCH = 10000  # n^-1.3
 # 1024 168 against 153. Alone it is LAPACK's, which compiles in a tenth of the time: on the 9004 n = 1024 29.5 against
 # 33.8, n = 1536 even, n = 2048 even to 146 against 160, and it loses where LAPACK was called just before: n = 640 9.5
 # against 7.5. Not tried on more than two cores.
-LARGE_FROM = {"float32": 256, "float64": 256}
+LARGE_FROM = 256
 LARGE_UP_TO = 2048
-# Several, one after another, with the gradient, on that EPYC, LAPACK's of the batch and these: float32 four of n = 288
-# 11.0 and 11.5 ms, 16 of them 41 and 40, four of n = 320 18.2 and 15.0, eight of n = 384 43 and 36, of n = 512 91 and
-# 75, four of n = 1024 256 and 222, float64 four of n = 288 19.6 and 21.1, 16 of them 77 and 60, four of n = 320 even,
-# eight of n = 384 78 and 55, of n = 512 163 and 125, four of n = 1024 440 and 374.
-LARGE_OF_MANY_FROM = {"float32": 320, "float64": 320}
+# Several, one after another, with the gradient, on the 9004, JAX 0.12.0.1, LAPACK's of the batch and these: float32
+# four of n = 288 11.0 and 11.5 ms, 16 of them 41 and 40, four of n = 320 18.2 and 15.0, eight of n = 384 43 and 36, of
+# n = 512 91 and 75, four of n = 1024 256 and 222, float64 four of n = 288 19.6 and 21.1, 16 of them 77 and 60, four of
+# n = 320 even, eight of n = 384 78 and 55, of n = 512 163 and 125, four of n = 1024 440 and 374; with JAX 0.10.2
+# float32 eight of n = 512 98 and 64, float64 four of n = 384 48 and 33, of n = 1024 481 and 375. Not over several
+# devices, on which a batch or a matrix may lie.
+LARGE_OF_MANY_FROM = 320
 # One matrix, turned so that LAPACK needs no transposition, on the Xeon: float32 n = 256 even, n = 512 5.0 against 5.1
 # ms, n = 1024 22.8 against 25.4, n = 2048 120 against 138, float64 n = 512 8.8 against 9.1, n = 2048 249 against 256,
 # complex64 n = 512 9.9 against 10.5, n = 1024 55 against 70, n = 2048 357 against 410; n = 1000 0 to 3 %.
@@ -158,8 +160,8 @@ def kernel_name(
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
     if is_known and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
         return "blocked LU"
-    large_from = LARGE_FROM if batch == 1 else LARGE_OF_MANY_FROM
-    if products_follow and is_known and large_from.get(name, n + 1) <= n <= LARGE_UP_TO:
+    fewest = LARGE_FROM if batch == 1 else LARGE_OF_MANY_FROM
+    if products_follow and is_known and not is_complex and fewest <= n <= LARGE_UP_TO and device_count() == 1:
         return "large LU"
     if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
         return "turned LU"

@@ -133,7 +133,7 @@ KERNELS: dict[str, Callable[..., tuple[Array, ...]]] = {
     "row LU": partial(_on_one_device, row_lu_inverse, _fused),
     "panel Gauss-Jordan": panel_gauss_jordan_inverse,
     "blocked LU": _blocked,
-    "large LU": partial(_on_one_device, large_lu_inverse, _batched),
+    "large LU": large_lu_inverse,
     "batched LU": _batched,
     "turned LU": partial(_on_one_device, _turned, _batched),
     "elementwise Gauss-Jordan": gauss_jordan_inverse,

@@ -67,9 +67,10 @@ def inverse(kernel, X):
 
 @partial(jax.jit, static_argnums=0)
 def _inverse(kernel, X):
-    of_one = {"large LU": partial(large_lu_inverse, cuts=CUTS), "turned LU": turned_lu_inverse}  # and much larger ones
-    if kernel in of_one:
-        return jax.lax.map(lambda X: of_one[kernel](X)[0], X)
+    if kernel == "large LU":  # of much larger ones
+        return large_lu_inverse(X, cuts=CUTS)[0]
+    if kernel == "turned LU":  # of one, much larger
+        return jax.lax.map(lambda X: turned_lu_inverse(X)[0], X)
     if kernel == "row LU":  # of one device
         return row_lu_inverse(X, with_factors=False)[0]
     return _kernels.KERNELS[kernel](X, with_factors=False)[0]

@@ -65,6 +65,20 @@ PROGRAMS = {
         for run in range(10):
             f(X).block_until_ready()
     """,
+    "gradients of 16 320x320 on eight devices": """
+        from jax.sharding import AxisType, NamedSharding, PartitionSpec
+        mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
+        X = jax.device_put(example(16, 320), NamedSharding(mesh, PartitionSpec("batch")))
+        f = jax.jit(jax.grad(lambda X: inv(X).sum()))
+        for run in range(5):
+            f(X).block_until_ready()
+    """,
+    "gradients of 8 400x400 side by side": """
+        A, B = example(8, 400), example(8, 400)
+        f = jax.jit(jax.grad(lambda A, B: inv(A).sum() + inv(B).sum(), argnums=(0, 1)))
+        for run in range(5):
+            jax.block_until_ready(f(A, B))
+    """,
     "gradients of one 128x128 over eight devices": """
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
         from jaxinv import inv_sharded

@@ -124,6 +124,15 @@ def test_the_table_gives_it_real_matrices_with_derivatives():
     assert "large LU" not in {name(1024, "complex64", 2), _kernel_names.kernel_name(1024, 2, "float32", "cpu")}
 
 
+@pytest.mark.parametrize(("serial", "of_many"), [(True, "batched LU"), (False, "LU in turn")])
+def test_over_several_devices_the_table_gives_it_none(serial, of_many, monkeypatch):
+    """Where LAPACK's batches wait for each other, as before jaxlib 0.11, they go matrix by matrix."""
+    monkeypatch.setattr(_kernel_names, "LAPACK_BATCH_IS_SERIAL", serial)
+    for n, batch, want in ((400, 1, "batched LU"), (1024, 1, "turned LU"), (400, 8, of_many), (2048, 1000, of_many)):
+        for dtype in ("float32", "float64"):
+            assert _kernel_names.kernel_name(n, batch, dtype, "cpu", products_follow=True) == want
+
+
 def test_others_of_a_batch_are_as_they_are_alone():
     inverse = jax.jit(partial(large_lu_inverse, cuts=CUTS))
     X = np.random.default_rng(0).standard_normal((4, 33, 33))

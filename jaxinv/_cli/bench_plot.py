@@ -46,11 +46,11 @@ def lines(results: list[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     for r in results:
         batches[r["n"], r["dtype"]].add(r["batch"])
     several = any(len(found) > 1 for found in batches.values())
-    lines = defaultdict(list)
+    points = defaultdict(list)
     for r in results:
         for rival, name in RIVALS.items():
             ratio = speed_up(r, rival)
             if ratio is not None:
                 label = f"{name}, {r['dtype']}" + (f", batch {r['batch']}" if several else "")
-                lines[label].append((r["n"], ratio))
-    return lines
+                points[label].append((r["n"], ratio))
+    return points
