@@ -160,8 +160,8 @@ def kernel_name(
     least, most = BLOCKED_FROM_TO.get(name, (1, 0))
     if is_known and least <= n <= most and batch >= BLOCKED_FROM_BATCH / n**1.3:
         return "blocked LU"
-    fewest = LARGE_FROM if batch == 1 else LARGE_OF_MANY_FROM
-    if products_follow and is_known and not is_complex and fewest <= n <= LARGE_UP_TO and device_count() == 1:
+    smallest = LARGE_FROM if batch == 1 else LARGE_OF_MANY_FROM
+    if products_follow and is_known and not is_complex and smallest <= n <= LARGE_UP_TO and device_count() == 1:
         return "large LU"
     if batch == 1 and isinstance(n, int) and n >= TURNED_FROM:
         return "turned LU"

@@ -58,17 +58,13 @@ PROGRAMS = {
             jax.block_until_ready(f(A, B))
     """,
     "gradients of 160 32x32 on eight devices": """
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
-        X = jax.device_put(example(160, 32), NamedSharding(mesh, PartitionSpec("batch")))
+        X = spread(example(160, 32), PartitionSpec("x"))
         f = jax.jit(jax.grad(lambda X: inv(X).sum()))
         for run in range(10):
             f(X).block_until_ready()
     """,
     "gradients of 16 320x320 on eight devices": """
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        mesh = jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
-        X = jax.device_put(example(16, 320), NamedSharding(mesh, PartitionSpec("batch")))
+        X = spread(example(16, 320), PartitionSpec("x"))
         f = jax.jit(jax.grad(lambda X: inv(X).sum()))
         for run in range(5):
             f(X).block_until_ready()
@@ -80,11 +76,9 @@ PROGRAMS = {
             jax.block_until_ready(f(A, B))
     """,
     "gradients of one 128x128 over eight devices": """
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec
         from jaxinv import inv_sharded
-        mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
-        X = jax.device_put(example(1, 128)[0], NamedSharding(mesh, PartitionSpec(None, "x")))
-        inverse = lambda X: inv_sharded(X, mesh=mesh, spec=PartitionSpec(None, "x"))
+        X = spread(example(1, 128)[0], PartitionSpec(None, "x"))
+        inverse = lambda X: inv_sharded(X, mesh=mesh(), spec=PartitionSpec(None, "x"))
         f = jax.jit(jax.value_and_grad(lambda X: jnp.sum(inverse(X) ** 2)))
         for run in range(5):
             jax.block_until_ready(f(X))
@@ -100,7 +94,14 @@ PRELUDE = """
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxinv import inv
+
+def mesh():
+    return jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,), devices=jax.devices("cpu"))
+
+def spread(X, spec):
+    return jax.device_put(X, NamedSharding(mesh(), spec))
 
 def example(batch, n):
     X = np.random.default_rng(n).standard_normal((batch, n, n), np.float32)
