@@ -12,8 +12,10 @@ from jaxinv._lowering import at_most, device_count
 # Limits, measured on AMD EPYC 9004 (2 cores, AVX-512), float32, JAX 0.12.0.1, 2026-11-25.
 # Products as sums against two batched dots: n = 4 0.013 against 1.5 us, n = 12 0.7 against 1.4, n = 16 1.3 against 1.5.
 SUMS_ON_CPU = 16
-# Beyond this n only of many matrices: for ten of n = 12 98 us as sums, 27 as dots.
-SUMS_OF_FEW_UP_TO = 8
+# Beyond this n only of many matrices: for ten of n = 12 98 us as sums, 27 as dots. In float64, 2026-11-28, with the
+# inverse, dots and sums: ten of n = 9 101 and 91 us, of n = 12 168 and 113, of n = 13 163 and 178, forty of n = 12 243
+# and 177; before jaxlib 0.11 alike. In float32 ten of n = 10 106 and 80, but twenty 136 and 184; complex ones are even.
+SUMS_OF_FEW_UP_TO = {"float32": 8, "float64": 12, "complex64": 8, "complex128": 8}
 SUMS_FROM_BATCH = 64
 # Transposed factors copied before a batched dot, which reads them slowly: n = 32 2.2 against 3.1 us, n = 128 65 against
 # 82; before jaxlib 0.11 n = 17 0.9 against 2.0, n = 64 even. But not of few, with the inverse, 2026-11-28: ten of n =
@@ -78,9 +80,10 @@ ROWS_OF_TWO, ROWS_OF_TWO_COMPLEX = ((15, 39), (5, 39)) if LAPACK_BATCH_IS_SERIAL
 # and 269, of n = 32 265, 281 and 334, two of n = 64 228, 293 and 260, forty of n = 16 289, 319 and 362, but ten of n =
 # 28 378, 280 and 319, of n = 36 376, 324 and 381, of n = 40 455, 344 and 475; float64 alike. To n = 14 a dot wakes
 # none: ten of n = 11 160 to 167, 126 to 153 and 168 to 182, of n = 14 212 to 269, 185 to 210 and 222 to 266, but of n =
-# 16 167 to 197, 236 to 303 and 213 to 289. Complex ones and JAX 0.10.2 are slower by rows, from n = 17 on one matrix
-# too.
-FEW_FROM = 15
+# 16 167 to 197, 236 to 303 and 213 to 289. In float64, with sums to n = 12, ten of n = 13 134, 163 and 153, of n = 14
+# 130, 159 and 147, five and forty 5 to 10 % slower by rows than by dots. Complex ones and JAX 0.10.2 are slower by
+# rows, from n = 17 on one matrix too.
+FEW_FROM = {"float32": 15, "float64": 13}
 FEW_ENTRIES = 10500 if LAPACK_BATCH_IS_SERIAL else 0
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
@@ -99,8 +102,10 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
         if not is_small_on_gpu(n, dtype):
             return "dots"
         return "sums in one loop" if in_one_loop else "sums in two kernels"
-    is_sum = at_most(n, SUMS_OF_FEW_UP_TO) or (at_most(n, SUMS_ON_CPU) and not at_most(batch, SUMS_FROM_BATCH - 1))
-    if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, is_complex, is_sum):
+    name = jnp.dtype(dtype).name
+    is_many = not at_most(batch, SUMS_FROM_BATCH - 1)
+    is_sum = at_most(n, SUMS_OF_FEW_UP_TO[name]) or (is_many and at_most(n, SUMS_ON_CPU))
+    if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, name, is_sum):
         return "rows"
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and n >= STRIPS_FROM and (batch > 1 or not is_complex) and device_count() == 1:
@@ -110,8 +115,7 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     if is_sum:
         if n == 2:
             return "entries"
-        if not at_most(batch, SUMS_FROM_BATCH - 1):
-            name = jnp.dtype(dtype).name
+        if is_many:
             if ops[2] == "N" and n in SUMS_BY_COLUMNS.get(name, ()):
                 return "sums by columns"
             if n in SUMS_BY_ROWS.get(name, ()):
@@ -127,16 +131,16 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     return "dots"
 
 
-def _is_by_rows(n, batch, is_complex, is_sum):
+def _is_by_rows(n, batch, name, is_sum):
     """Whether the products of so few matrices go row by row, and stay in the thread that calls, or in one."""
     if n == 2:
-        least, most = ROWS_OF_TWO_COMPLEX if is_complex else ROWS_OF_TWO
+        least, most = ROWS_OF_TWO if name in FEW_FROM else ROWS_OF_TWO_COMPLEX
         return isinstance(batch, int) and least <= batch <= most
     step = 2 * n**2 * batch
     if at_most(step, STEP_UP_TO):
         return 2 * step * n >= BY_ROWS_FROM
-    is_few = n >= FEW_FROM and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-    return is_few and not is_sum and not is_complex
+    is_few = name in FEW_FROM and n >= FEW_FROM[name] and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
+    return is_few and not is_sum
 
 
 def is_small_on_gpu(n: int, dtype: DTypeLike) -> bool:
