@@ -67,13 +67,16 @@ def in_chunks(
     if step >= length:
         return tuple(Y.reshape(*batch, *Y.shape[len(split) :]) for Y in f(chunk_of(X, 0, length, axis + 1)))
     passes = -(-length // step)
-    is_last = axis == len(batch) - 1  # then a chunk of results is contiguous in each lane
 
     def chunk(start):
         return f(chunk_of(X, start, step, axis + 1))
 
+    shapes = [Y.shape[len(split) :] for Y in jax.eval_shape(chunk, 0)]
+    # On the last axis of the batch a chunk of results is contiguous in each lane, if 32 bits count the entries of that.
+    is_flat = axis == len(batch) - 1 and length * max(map(math.prod, shapes)) < 2**31
+
     def flat(Y, shape):
-        return Y.reshape(*shape[:-1], -1) if is_last else Y.reshape(*shape, -1)
+        return Y.reshape(*shape[:-1], -1) if is_flat else Y.reshape(*shape, -1)
 
     def body(i, Ys):
         # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
@@ -84,9 +87,8 @@ def in_chunks(
             for Y, Z in zip(Ys, Zs, strict=True)
         )
 
-    shapes = [Y.shape[len(split) :] for Y in jax.eval_shape(chunk, 0)]
     zero = jnp.zeros_like(X.reshape(*split, -1)[..., 0])
-    zero = zero if is_last else zero[..., None]
+    zero = zero if is_flat else zero[..., None]
     start = tuple(jnp.tile(zero, (*(1,) * (zero.ndim - 1), math.prod(shape))) for shape in shapes)
     Ys = lax.fori_loop(0, passes, body, start)
     return tuple(Y.reshape(*batch, *shape) for Y, shape in zip(Ys, shapes, strict=True))

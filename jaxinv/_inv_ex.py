@@ -26,7 +26,8 @@ def inv_ex(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, pr
     """The inverse of each matrix, its reciprocal condition number, and whether it is singular.
 
     Where `inv` gives inf or nan, this gives zero, and zero gradients: one singular matrix harms no other, neither
-    directly nor through parameters that they share. It never raises for values and never waits for the host.
+    directly nor through parameters that they share (one with nan or inf does: what made these has its own derivative).
+    It never raises for values and never waits for the host.
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
@@ -40,9 +41,10 @@ def inv_ex(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, pr
 
         * `inverse`, shape (..., n, n), the dtype that `inv` returns: zero where `singular`, else the bits of `inv`;
         * `rcond`, shape (...), real: the reciprocal condition number 1 / (|a| |inverse|) in the 1-norm, exact, and 0
-          where `singular`. Below n eps the inverse may have no correct digit. float32 for bfloat16 and float16;
+          where `singular` or a norm overflows. Below n eps the inverse may have no correct digit. float32 for bfloat16
+          and float16;
         * `singular`, shape (...), bool: elimination met a zero pivot (Cholesky, one that is not positive), the inverse
-          overflows, or what is read of `a` has a nan or inf.
+          overflows or is rounded to zero, or what is read of `a` has a nan or inf.
 
     Raises:
         TypeError, ValueError: as `inv`.

@@ -45,6 +45,8 @@ def inv_logdet(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False
     Notes:
         * A singular matrix has inf or nan in its inverse, sign 0 and logabsdet -inf; its gradient is nan. A matrix that
           is not positive definite where `assume_a` says so gives nan in all three, a singular one too.
+        * A nan gives nan, but sign 0 and logabsdet -inf if elimination meets a pivot of zero first, as
+          `jax.numpy.linalg.slogdet` does: which it is may depend on the batch. Its inverse has a nan.
         * Derivatives of any order exist, in both modes: X_bar = c Y^T - Y^T (G Y^T) with the cotangent c of logabsdet.
 
     Examples:

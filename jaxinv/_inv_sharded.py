@@ -55,7 +55,8 @@ def inv_sharded(
             with tuples of axes in place of a name. By default as `a` is. Where the sharding of `a` is not known,
             under `jit`, `grad` and the like in auto mode, `mesh` and `spec` are needed.
         assume_a: "general" ("gen", the default) or "positive definite" ("pos"), as in `scipy.linalg.inv`: symmetric or
-            Hermitian, inverted without pivoting. Of both triangles the mean is taken, (a + a^H) / 2.
+            Hermitian, inverted without pivoting. Both triangles are read, not one as by `inv`: their mean is taken,
+            (a + a^H) / 2.
         refine: number of Newton steps Y (2 I - a Y) at the end, each of twice the cost of the inverse.
         residual: whether to return the residual too: a product more.
         block_size: columns of a panel, rounded up to a multiple of P. By default about n / 32, 32 to 512, see Notes.
@@ -69,8 +70,8 @@ def inv_sharded(
     Raises:
         TypeError: `a` is not a numeric array, `mesh` is not a mesh, `spec` is not a PartitionSpec, or a number or flag
             is of a wrong type.
-        ValueError: `a` is not of shape (n, n), its sharding is not known, does not fit `mesh` or shards nothing, or an
-            option is not one of those above.
+        ValueError: `a` is not of shape (n, n), its sharding is not known, does not fit `mesh` or shards nothing, n is
+            no multiple of P in explicit mode, or an option is not one of those above.
 
     Notes:
         * LU with partial pivoting, by panels: 1.5 times 2 n^3 / P flops (1.3 from n = 2^16 on) and 1.1 n^2 words
@@ -78,7 +79,8 @@ def inv_sharded(
           panel, hence their size, on CPU in one thread: the devices of a machine share its cores.
         * The devices have to be of one kind: all must choose the same pivots. `residual` would show if they did not.
         * JAX shards evenly. An n that is no multiple of P is padded, as diag(a, I), if `a` is not sharded yet and
-          `mesh` and `spec` are given; XLA then decides where the result lies.
+          `mesh`, of auto mode, and `spec` are given; XLA then decides where the result lies.
+        * In explicit mode, the default of `jax.make_mesh`, `jax.grad` needs `jax.set_mesh`, as of any function.
         * Derivatives of any order exist, in both modes. The gradient takes two products, n^2 words each, and
           keeps the inverse. Of a positive definite `a` they are symmetric.
         * The errors are of the size of those of `inv` in the mean over draws. Where one small singular value makes
@@ -123,6 +125,12 @@ def inv_sharded(
         precision=canonical_precision(NAME, precision),
     )
     _check_axes(layout, spec)
+    if _is_of_type(layout, AxisType.Explicit):
+        if a.shape[0] % layout.devices:
+            raise ValueError(
+                f"{NAME}: n must be a multiple of the {layout.devices} devices in explicit mode, got {a.shape}"
+            )
+        a = jax.sharding.reshard(a, NamedSharding(mesh, spec))
     return _inv_sharded(a, layout, bool(residual))
 
 
@@ -180,12 +188,19 @@ def _inv_sharded(a, layout, residual):
     X = symmetrised(X, layout) if layout.positive else X
     Y = _placed(sharded_inverse(X, layout), layout)
     inverse = Y[:n, :n].astype(result_dtype) if spare else Y.astype(result_dtype)
-    return InvSharded(inverse, residual_norm(X, Y, layout)) if residual else inverse
+    if not residual:
+        return inverse
+    returned = Y.astype(result_dtype).astype(compute_dtype)  # rounded, if float16
+    return InvSharded(inverse, residual_norm(X, returned, layout))
 
 
 def _placed(X, layout):
     """X, sharded as `layout` says, where that is not in its type: it also tells `jit` which devices there are."""
-    types = dict(zip(layout.mesh.axis_names, layout.mesh.axis_types, strict=True))
-    if all(types[axis] == AxisType.Auto for axis in layout.axes):
+    if _is_of_type(layout, AxisType.Auto):
         return lax.with_sharding_constraint(X, NamedSharding(layout.mesh, layout.spec))
     return X
+
+
+def _is_of_type(layout, axis_type):
+    types = dict(zip(layout.mesh.axis_names, layout.mesh.axis_types, strict=True))
+    return all(types[axis] == axis_type for axis in layout.axes)

@@ -1,14 +1,15 @@
 """The structure that a matrix is taken to have, after `assume_a` and `lower` of SciPy: what is read, what is derived.
 
-`structured` builds the whole matrix S(A) from the entries that are read, and nothing else ever sees the others. A
-matrix that has the structure is left as it is, and there the derivative of S is the projection onto the structure:
+`structured` builds the whole matrix S(A) from the entries that are read; the others have no part in its value. A matrix
+that has the structure is left as it is, and along the structure the derivative of S is the projection on it:
 
     symmetric                     dS = (dA + dA^T) / 2
     Hermitian                     dS = (dA + dA^H) / 2
     triangular, diagonal          dS = dA in the entries that are read, 0 elsewhere
 
 Each is its own transpose, so cotangents have the structure too: a step along a gradient keeps it. That of a symmetric
-matrix is shared by both triangles although one of them is read: derivatives are those along the structure.
+matrix is shared by both triangles although one of them is read: derivatives are those along the structure, and off it,
+of a matrix whose other triangle is not the mirror image, they are not those of S.
 
 Source: M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode automatic
 differentiation", section 2.2, Oxford 2008; for the convention, I. Murray, "Differentiation of the Cholesky
@@ -46,9 +47,6 @@ class Structure(NamedTuple):
 
     kind: str
     lower: bool
-
-
-GENERAL = Structure("general", False)
 
 
 def canonical_structure(name: str, assume_a: Any, lower: Any) -> Structure:

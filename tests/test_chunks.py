@@ -1,9 +1,12 @@
 """Large batches that are worked on in chunks, lanes and parts: every place of them, wherever they are cut."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 from _accuracy import inverse
+from _cases import x64_off
 
 from jaxinv import _blocked_lu, _chunks, _fused, _kernels, _lapack, _panel_gauss_jordan
 
@@ -62,6 +65,18 @@ def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     Y, factors = jax.jit(lambda X: _kernels.KERNELS[kernel](X, True))(X)
     np.testing.assert_allclose(np.asarray(Y), np.linalg.inv(X), rtol=0, atol=1e-15)
     np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
+
+
+@pytest.mark.parametrize("batch", [2**31 // 9 - 1, 2**31 // 9 + 1])
+def test_an_index_of_32_bits_counts_the_results_of_a_huge_batch(monkeypatch, batch):
+    """Without x64, by default, the place at which a chunk of results is written has no more."""
+    monkeypatch.setattr(jax, "device_count", lambda *_: 1)
+    X = jax.ShapeDtypeStruct((batch, 3, 3), np.float32)
+    with x64_off():
+        program = jax.jit(lambda X: _kernels.KERNELS["fused LU"](X, False)).lower(X).as_text()
+    operands = re.findall(r"stablehlo.dynamic_update_slice .*: \(tensor<([0-9x]+)xf32>", program)
+    assert operands
+    assert all(int(size) < 2**31 for operand in operands for size in operand.split("x"))
 
 
 @pytest.mark.parametrize("entries", [9, 36, 64])

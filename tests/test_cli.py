@@ -181,7 +181,14 @@ def test_colours_on_a_terminal_only(tmp_path, variables, in_colour):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--unknown"], ["bnech"], ["bench", "--mode", "sideways"], ["bench", "--n", "0"], ["bench", "--json", "no/dir/f"]],
+    [
+        ["--unknown"],
+        ["bnech"],
+        ["bench", "--mode", "sideways"],
+        ["bench", "--n", "0"],
+        ["bench", "--batch", "5"],
+        ["bench", "--json", "no/dir/f"],
+    ],
 )
 def test_wrong_option_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as error:

@@ -99,6 +99,16 @@ def test_explicit_mode_keeps_the_type(spec):
     assert_trees_close(np.asarray(gradient), -Y.T @ np.ones_like(X) @ Y.T, TOLERANCE)
 
 
+@pytest.mark.parametrize("shape", [(8,), (4, 2)], ids=str)
+def test_explicit_mode_places_the_matrix(shape):
+    names = ("x", "y")[: len(shape)]
+    mesh, X, spec = mesh_of(shape, names, AxisType.Explicit), matrices(16, cond=4), P(None, names)
+    for given in (X, put(X, mesh, P("x", None))):
+        Y = jaxinv.inv_sharded(given, mesh=mesh, spec=spec)
+        assert jax.typeof(Y).sharding.spec == spec
+        assert_trees_close(np.asarray(Y), np.linalg.inv(X), TOLERANCE)
+
+
 @pytest.mark.long
 def test_inside_a_partly_manual_shard_map_equals_numpy():
     """Several matrices along a manual axis, each spread over the other, whose mesh is the abstract one there."""
@@ -208,6 +218,10 @@ def test_refinement_and_residual():
     assert inverse_error(jaxinv.inv_sharded(X, refine=1), X) <= inverse_error(Y, X) * 1.5
     wrong = jaxinv.inv_sharded(X * jnp.float32(np.nan), residual=True)
     assert np.isnan(wrong.residual)
+    half = X.astype(jnp.bfloat16)
+    rounded, residual = jaxinv.inv_sharded(half, residual=True)
+    exact = np.linalg.norm(np.asarray(half, float) @ np.asarray(rounded, float) - np.eye(64))
+    np.testing.assert_allclose(float(residual), exact, rtol=1e-3)
 
 
 @pytest.mark.parametrize("assume_a", ["gen", "pos"])
@@ -259,6 +273,8 @@ WRONG = {
     "spec alone": (TypeError, "mesh must be a", lambda: jaxinv.inv_sharded(X8, spec=P("x"))),
     "wrong axis": (ValueError, "spec must shard", lambda: jaxinv.inv_sharded(X8, mesh=MESH(), spec=P("y"))),
     "no axis": (ValueError, "spec must shard", lambda: jaxinv.inv_sharded(X8, mesh=MESH(), spec=P())),
+    "not even": (ValueError, "n must be a multiple of the 8 devices in explicit mode",
+                 lambda: jaxinv.inv_sharded(np.eye(9), mesh=mesh_of((8,), ("x",), AxisType.Explicit), spec=P("x"))),
     "structure": (ValueError, "assume_a must be one of",
                   lambda: jaxinv.inv_sharded(X8, mesh=MESH(), spec=P("x"), assume_a="sym")),
     "refine": (ValueError, "refine must be at least 0",

@@ -82,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in (*COMMANDS, "-h", "--help", "--version"):
         arguments = ["check", *arguments]
-    options = parsers()["jaxinv"].parse_args(arguments)
+    parser_of = parsers()
+    options = parser_of["jaxinv"].parse_args(arguments)
+    if options.command is bench_command and options.batch and not options.n:
+        parser_of["bench"].error("argument --batch: needs --n, since a preset has its own batches")
     try:
         return options.command(options)
     except KeyboardInterrupt:  # of doctor, or a second one while a report is written
