@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxinv._blocked_lu import blocked_lu_inverse
 from jaxinv._fused import map_at_once, map_matrices
@@ -37,42 +37,32 @@ from jaxinv._unrolled_lu import lu_inverse_entries
 BLOCK_ON_GPU = 32  # rows of the blocks that the library factorises
 
 
-def inverse_kernel(X: Array, structure: str = "general", products_follow: bool = False) -> Array:
+def inverse_kernel(X: Array, structure: str, products_follow: bool, platform: str) -> Array:
     """The inverse of each matrix, all of the `structure`; inf or nan where it is singular."""
-    return _inverse_kernel(X, structure, products_follow, with_factors=False)[0]
+    return _inverse_kernel(X, structure, products_follow, platform, with_factors=False)[0]
 
 
-def inverse_and_factors_kernel(
-    X: Array, structure: str = "general", products_follow: bool = False
-) -> tuple[Array, Array]:
+def inverse_and_factors_kernel(X: Array, structure: str, products_follow: bool, platform: str) -> tuple[Array, Array]:
     """The inverse of each matrix, and n factors of its determinant, shape (..., n)."""
-    Y, factors = _inverse_kernel(X, structure, products_follow, with_factors=True)
+    Y, factors = _inverse_kernel(X, structure, products_follow, platform, with_factors=True)
     return Y, factors
 
 
-def _inverse_kernel(X, structure, products_follow, with_factors):
+def _inverse_kernel(X, structure, products_follow, platform, with_factors):
     if 0 in X.shape:
         return X, jnp.ones(X.shape[:-1], X.dtype)
 
-    def on(platform):
-        def kernel(X):
-            batch = math.prod(X.shape[:-2])
-            name = kernel_name(X.shape[-1], batch, X.dtype, platform, structure, products_follow)
-            Y, *factors = KERNELS[name](X, with_factors)
-            Y = projection(Y, structure) if structure in ("symmetric", "hermitian") else Y
-            if platform == "cpu" or name.startswith(("elementwise", "reciprocal")):
-                return Y, *factors
-            return tuple(_nan_where_nan(X, out) for out in (Y, *factors))
-
-        return kernel
-
-    def on_any(X):
-        size = (X.shape[-1], math.prod(X.shape[:-2]), X.dtype)
-        is_own = kernel_name(*size, "tpu", structure) != kernel_name(*size, "gpu", structure)
-        return lax.platform_dependent(X, cpu=on("cpu"), default=on("gpu"), **({"tpu": on("tpu")} if is_own else {}))
+    def kernel(X):
+        batch = math.prod(X.shape[:-2])
+        name = kernel_name(X.shape[-1], batch, X.dtype, platform, structure, products_follow)
+        Y, *factors = KERNELS[name](X, with_factors)
+        Y = projection(Y, structure) if structure in ("symmetric", "hermitian") else Y
+        if platform == "cpu" or name.startswith(("elementwise", "reciprocal")):
+            return Y, *factors
+        return tuple(_nan_where_nan(X, out) for out in (Y, *factors))
 
     drop = (0, 1)[: 1 + with_factors]  # axes that the results lack
-    return on_shards(on_any, X, drop=drop)
+    return on_shards(kernel, X, drop=drop)
 
 
 def _nan_where_nan(X, out):

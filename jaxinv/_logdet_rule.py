@@ -20,11 +20,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxinv._kernels import inverse_and_factors_kernel
 from jaxinv._log_product import log_product
+from jaxinv._lowering import lower_by
 from jaxinv._rule import transposed_jvp
 from jaxinv._triple_product import minus_product
 
@@ -71,8 +72,8 @@ def _inverse_logdet_batch(args, dims, **params):
     return inverse_logdet_p.bind(jnp.moveaxis(X, dim, 0), **params), (0, 0, 0)
 
 
-def _kernel(X, *, precision, structure, products_follow):
-    Y, factors = inverse_and_factors_kernel(X, structure, products_follow)
+def _kernel(X, *, precision, structure, products_follow, platform):
+    Y, factors = inverse_and_factors_kernel(X, structure, products_follow, platform)
     size = jnp.abs(factors)
     singular = jnp.any(size == 0, axis=-1)  # beyond a pivot that is zero, the others are nan
     sign = jnp.where(singular, 0, jnp.prod(jnp.sign(factors), axis=-1))
@@ -88,7 +89,6 @@ def _abstract(X, **params):
 inverse_logdet_p = Primitive("inverse_logdet")
 inverse_logdet_p.multiple_results = True
 inverse_logdet_p.def_abstract_eval(_abstract)
-inverse_logdet_p.def_impl(_kernel)
 ad.primitive_jvps[inverse_logdet_p] = _inverse_logdet_jvp
 batching.primitive_batchers[inverse_logdet_p] = _inverse_logdet_batch
-mlir.register_lowering(inverse_logdet_p, mlir.lower_fun(_kernel, multiple_results=True))
+lower_by(inverse_logdet_p, _kernel)

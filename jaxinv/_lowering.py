@@ -1,12 +1,30 @@
-"""What is known of arrays when a kernel is chosen for them: their sizes, which may be symbolic, and their shards."""
+"""What is known where a kernel is chosen: the platform, sizes of arrays, which may be symbolic, and their shards."""
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import jax
 from jax import Array
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
 from jax.sharding import PartitionSpec
+
+
+def lower_by(primitive: Primitive, kernel: Callable) -> None:
+    """Make `kernel` the lowering of `primitive`. Its `platform` is "cpu", "tpu" or "gpu", as which it takes all others.
+
+    Only the platforms that a program is compiled for are traced. `lax.platform_dependent` would trace all.
+    """
+
+    def lowering(platform):
+        return mlir.lower_fun(partial(kernel, platform=platform), multiple_results=primitive.multiple_results)
+
+    mlir.register_lowering(primitive, lowering("gpu"))
+    for platform in ("cpu", "tpu"):
+        mlir.register_lowering(primitive, lowering(platform), platform=platform)
+    primitive.def_impl(lambda *args, **params: kernel(*args, **params, platform=jax.default_backend()))
 
 
 def at_most(size: Any, limit: int) -> bool:

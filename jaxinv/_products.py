@@ -23,18 +23,13 @@ from jaxinv._triangular import matmul as full_matmul
 from jaxinv._two_by_two import gathered, scattered
 
 
-def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any) -> Array:
+def product_kernel(*operands: Array, ops: str, which: tuple[int, int, int], precision: Any, platform: str) -> Array:
     """-op(A) (op(B) op(C)), where A, B and C are the `operands` with the indices `which`."""
     if 0 in operands[0].shape:
         return operands[0]
     *batch, n, _ = operands[0].shape
-
-    def on(platform):
-        name = product_name(n, math.prod(batch), operands[0].dtype, platform, not batch, ops)
-        return lambda *operands: PRODUCTS[name](ops, [operands[i] for i in which], precision)
-
-    on_any = partial(lax.platform_dependent, cpu=on("cpu"), default=on("gpu"))
-    return on_shards(on_any, *operands)
+    name = product_name(n, math.prod(batch), operands[0].dtype, platform, not batch, ops)
+    return on_shards(lambda *operands: PRODUCTS[name](ops, [operands[i] for i in which], precision), *operands)
 
 
 def small_or_large_matmul(A: Array, B: Array) -> Array:

@@ -27,9 +27,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
 from jaxinv._kernels import inverse_kernel
+from jaxinv._lowering import lower_by
 from jaxinv._triple_product import minus_product
 
 
@@ -86,8 +87,8 @@ def _inverse_batch(args, dims, **params):
     return inverse_p.bind(jnp.moveaxis(X, dim, 0), **params), 0
 
 
-def _kernel(X, *, precision, zero_singular, structure, products_follow):
-    Y = inverse_kernel(X, structure, products_follow)
+def _kernel(X, *, precision, zero_singular, structure, products_follow, platform):
+    Y = inverse_kernel(X, structure, products_follow, platform)
     if not zero_singular:
         return Y
     finite = jnp.all(jnp.isfinite(X) & jnp.isfinite(Y), axis=(-2, -1), keepdims=True)
@@ -96,7 +97,6 @@ def _kernel(X, *, precision, zero_singular, structure, products_follow):
 
 inverse_p = Primitive("inverse")
 inverse_p.def_abstract_eval(lambda X, **params: X)
-inverse_p.def_impl(_kernel)
 ad.primitive_jvps[inverse_p] = _inverse_jvp
 batching.primitive_batchers[inverse_p] = _inverse_batch
-mlir.register_lowering(inverse_p, mlir.lower_fun(_kernel, multiple_results=False))
+lower_by(inverse_p, _kernel)

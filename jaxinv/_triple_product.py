@@ -9,8 +9,9 @@ are never stored twice.
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching
 
+from jaxinv._lowering import lower_by
 from jaxinv._product_names import SUMS_ON_CPU
 from jaxinv._products import matmul_product, product_kernel
 
@@ -77,8 +78,7 @@ def _product_batch(operands, dims, *, ops, which, precision):
 
 product_p = Primitive("minus_product")
 product_p.def_abstract_eval(lambda *operands, ops, which, precision: operands[0])
-product_p.def_impl(product_kernel)
 ad.primitive_jvps[product_p] = _product_jvp
 ad.primitive_transposes[product_p] = _product_transpose
 batching.primitive_batchers[product_p] = _product_batch
-mlir.register_lowering(product_p, mlir.lower_fun(product_kernel, multiple_results=False))
+lower_by(product_p, product_kernel)

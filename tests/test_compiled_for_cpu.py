@@ -112,7 +112,7 @@ def test_products_of_small_matrices_take_few_loops(n, dtype, loops):
 
     The third copies Y^T, which both read.
     """
-    product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None)
+    product = partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None, platform="cpu")
     assert operations(compiled(product, (MATRICES, n, n), (MATRICES, n, n), dtype=dtype)) == ["fusion"] * loops
 
 
@@ -133,7 +133,7 @@ def test_products_by_strips_take_the_memory_of_a_few_of_them(batch, matrices):
 @pytest.mark.parametrize(("n", "ops"), [(4, "TNT"), (5, "NNN")])
 def test_products_in_one_loop_are_computed_once_whatever_uses_them(n, ops, use):
     """Else the sum of a product and its transpose would take forty times as long; nor is a transposed factor copied."""
-    product = partial(_products.product_kernel, ops=ops, which=(0, 1, 0), precision=None)
+    product = partial(_products.product_kernel, ops=ops, which=(0, 1, 0), precision=None, platform="cpu")
     program = compiled(lambda Y, G: USES_OF_INVERSE[use](product(Y, G)), *[(MATRICES, n, n)] * 2)
     assert len(re.findall(r" multiply\(", program)) == 2 * n**2  # of vectors of n entries
     (loop,) = (body for body in re.findall(r"^%\S+ \(.*?^}", program, re.M | re.S) if " multiply(" in body)

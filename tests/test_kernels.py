@@ -320,7 +320,8 @@ def assert_products_agree_with_numpy(product, n, batch, dtype):
 
 @pytest.mark.parametrize(("n", "batch", "dtype"), PRODUCT_CASES)
 def test_product_kernel_agrees_with_numpy(n, batch, dtype):
-    product = lambda ops, operands, which: _products.product_kernel(*operands, ops=ops, which=which, precision=None)
+    product_kernel = partial(_products.product_kernel, precision=None, platform=jax.default_backend())
+    product = lambda ops, operands, which: product_kernel(*operands, ops=ops, which=which)
     assert_products_agree_with_numpy(product, n, batch, dtype)
 
 
@@ -375,7 +376,7 @@ def test_the_table_of_products_of_small_matrices():
 @pytest.mark.usefixtures("on_cpu")
 def test_products_on_cpu_are_sums_to_their_limits(n, batch, is_sum):
     X = jax.ShapeDtypeStruct((batch, n, n), np.float32)
-    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
+    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None, platform="cpu"))
     assert ("dot_general" not in kernel.lower(X, X).as_text()) == is_sum
 
 
@@ -420,5 +421,5 @@ def test_transposed_factors_of_few_are_not_copied():
 @pytest.mark.usefixtures("on_cpu")
 def test_products_of_few_on_cpu_go_by_rows(n, batch, dtype, is_few):
     X = jax.ShapeDtypeStruct((batch, n, n), dtype)
-    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None))
+    kernel = jax.jit(partial(_products.product_kernel, ops="TNT", which=(0, 1, 0), precision=None, platform="cpu"))
     assert ("stablehlo.while" in kernel.lower(X, X).as_text()) == (is_few and _kernel_names.LAPACK_BATCH_IS_SERIAL)

@@ -16,6 +16,7 @@ from jax import lax
 from jax.experimental import io_callback
 
 import jaxinv
+from jaxinv import _kernels, _products
 from jaxinv._kernel_names import PRODUCT_FROM_ENTRIES, PRODUCT_UP_TO, UNROLLED_COMPLEX_UP_TO, UNROLLED_UP_TO
 from jaxinv._kernels import inverse_kernel
 from jaxinv._lowering import device_count
@@ -193,13 +194,33 @@ def test_library_on_gpu_does_not_decide_about_nan(n, batch):
     assert re.search(rf"stablehlo\.compare\s+NE, %arg0, %arg0.*tensor<{shape}xf32>", module)
 
 
+@pytest.mark.parametrize(
+    ("platforms", "traced"),
+    [(("cpu",), {"cpu"}), (("cuda",), {"gpu"}), (("tpu",), {"tpu"}), (("cpu", "cuda", "rocm"), {"cpu", "gpu"})],
+)
+def test_kernels_are_traced_for_the_platforms_of_the_program_alone(monkeypatch, platforms, traced):
+    """Those of others would take most of the time to lower small programs."""
+    seen = {"kernel_name": set(), "product_name": set()}
+
+    def watch(module, name, table):
+        monkeypatch.setattr(module, name, lambda *args: seen[name].add(args[3]) or table(*args))
+
+    watch(_kernels, "kernel_name", _kernels.kernel_name)
+    watch(_products, "product_name", _products.product_name)
+    exported(gradient, (3, 7, 7), platforms=platforms)
+    assert seen["kernel_name"] == seen["product_name"] == traced
+
+
 def effects(f, shape):
     return jax.make_jaxpr(f)(jax.ShapeDtypeStruct(shape, jnp.float32)).effects
 
 
 @pytest.mark.parametrize("n", [1, UNROLLED_UP_TO, 32])
 def test_functions_and_the_kernel_they_lower_to_have_no_effects(n):
-    for f in (jaxinv.inv, gradient, jvp, inverse_kernel):
+    def kernel(X):
+        return inverse_kernel(X, "general", products_follow=False, platform="cpu")
+
+    for f in (jaxinv.inv, gradient, jvp, kernel):
         assert not effects(f, (MATRICES, n, n)), f"{f.__name__}: {effects(f, (MATRICES, n, n))}"
 
 
