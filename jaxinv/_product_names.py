@@ -1,6 +1,7 @@
 """The name of the form of a triple product: chosen by platform, dtype, n and batch.
 
-`product_name` is the table, with the measured reasons beside its limits; `_products` has the forms by these names.
+`product_name` is the table, with the measured reasons beside its limits, which `notebooks/limits.py` measures again;
+`_products` has the forms by these names.
 """
 
 import jax.numpy as jnp
@@ -37,6 +38,11 @@ STRIP = 700
 # EPYC of the third generation (AVX2), 2026-11-27, with the inverse, ten of n = 32 1.5 against 0.93 ms, of n = 40 2.2
 # against 1.4, of n = 48 2.6 against 2.1, of n = 64 even; 200 of n = 32 19 against 15, of n = 48 even.
 COMPLEX_IN_PARTS_FROM = 48
+# Of few only larger ones, on AMD EPYC 9004, 2026-11-28, with the inverse, in parts and not: two of n = 48 361 and 245
+# us, of n = 64 490 and 364, five of n = 48 541 and 477, of n = 64 883 and 836, ten of n = 48 even, of n = 56 1600 and
+# 1570; one of n = 64 264 and 236, of n = 80 329 and 348; before jaxlib 0.11 even.
+COMPLEX_IN_PARTS_OF_FEW_FROM = 72
+COMPLEX_FEW_ENTRIES = 24_000
 # Products in one loop, which computes op(B) op(C) anew for each row, against two loops: n = 4 13 against 22 ns, but
 # complex ones, on an Intel Xeon of the fourth generation, are even at n = 3, and n = 4 126 against 91.
 RECOMPUTED_UP_TO, RECOMPUTED_COMPLEX_UP_TO = 4, 3
@@ -82,9 +88,10 @@ ROWS_OF_TWO, ROWS_OF_TWO_COMPLEX = ((15, 39), (5, 39)) if LAPACK_BATCH_IS_SERIAL
 # none: ten of n = 11 160 to 167, 126 to 153 and 168 to 182, of n = 14 212 to 269, 185 to 210 and 222 to 266, but of n =
 # 16 167 to 197, 236 to 303 and 213 to 289. In float64, with sums to n = 12, ten of n = 13 134, 163 and 153, of n = 14
 # 130, 159 and 147, five and forty 5 to 10 % slower by rows than by dots. Complex ones and JAX 0.10.2 are slower by
-# rows, from n = 17 on one matrix too.
+# rows, from n = 17 on one matrix too. Of more entries, where n is no multiple of 8, dots: float32, 2026-11-28, ten of n
+# = 30 345 and 280, of n = 31 380 and 335, four of n = 50 340 and 310, forty of n = 15 327 and 303, ten of n = 25 even.
 FEW_FROM = {"float32": 15, "float64": 13}
-FEW_ENTRIES = 10500 if LAPACK_BATCH_IS_SERIAL else 0
+FEW_ENTRIES, FEW_ENTRIES_OF_8 = (6400, 10500) if LAPACK_BATCH_IS_SERIAL else (0, 0)
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
 # ns, n = 8 0.46 against 2.5, n = 16 2.5 against 3.9, n = 24 6.8 against 6.4; complex64 n = 6 0.65 against 7.6, n = 16
 # 5.5 against 11; float64 n = 6 0.65 against 1.9, n = 16 5.4 against 3.6.
@@ -110,7 +117,8 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and n >= STRIPS_FROM and (batch > 1 or not is_complex) and device_count() == 1:
         return "dots of strips"
-    if is_complex and not at_most(n, COMPLEX_IN_PARTS_FROM - 1):
+    is_few = at_most(n**2 * batch, COMPLEX_FEW_ENTRIES)
+    if is_complex and not at_most(n, (COMPLEX_IN_PARTS_OF_FEW_FROM if is_few else COMPLEX_IN_PARTS_FROM) - 1):
         return "dots of parts"
     if is_sum:
         if n == 2:
@@ -139,8 +147,8 @@ def _is_by_rows(n, batch, name, is_sum):
     step = 2 * n**2 * batch
     if at_most(step, STEP_UP_TO):
         return 2 * step * n >= BY_ROWS_FROM
-    is_few = name in FEW_FROM and n >= FEW_FROM[name] and not at_most(batch, 1) and at_most(n**2 * batch, FEW_ENTRIES)
-    return is_few and not is_sum
+    is_few = at_most(n**2 * batch, FEW_ENTRIES if n % 8 else FEW_ENTRIES_OF_8) and not at_most(batch, 1)
+    return is_few and name in FEW_FROM and n >= FEW_FROM[name] and not is_sum
 
 
 def is_small_on_gpu(n: int, dtype: DTypeLike) -> bool:

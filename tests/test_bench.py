@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -14,6 +15,7 @@ import pytest
 from _program import changed, run
 
 import jaxinv
+from jaxinv import _kernels, _products
 from jaxinv._cli import bench_measure
 from jaxinv._cli.bench_cases import FULL_BYTES, MODES, Case, preset, product
 from jaxinv._cli.bench_measure import measure
@@ -22,6 +24,9 @@ from jaxinv._cli.bench_report import COLUMNS, notes, table
 from jaxinv._cli.bench_rivals import Contender, cupy_contender
 from jaxinv._cli.bench_run import FAILED, run_case
 from jaxinv._cli.worker import CallFailed, NoAnswer, Worker
+
+sys.path.append(str(Path(__file__).parents[1] / "notebooks"))
+import limits
 
 IN_CI = bool(os.environ.get("CI"))  # where a missing package fails its test
 HANG = """
@@ -260,3 +265,23 @@ def test_lines_of_a_plot_are_by_batch_only_where_a_dtype_has_several():
     assert labels((4, 9, "float32"), (4, 5, "float64")) == ["jnp.linalg.inv, float32", "jnp.linalg.inv, float64"]
     several = labels((4, 9, "float32"), (4, 5, "float32"))
     assert several == ["jnp.linalg.inv, float32, batch 9", "jnp.linalg.inv, float32, batch 5"]
+
+
+@pytest.mark.parametrize("mode", ["forward", "gradient", "jvp"])
+def test_limits_are_measured_of_the_kernel_and_the_form_that_are_named(mode, monkeypatch, capsys):
+    """`notebooks/limits.py`, which leaves the tables as they were."""
+    asked = []
+    for names, name in (
+        (_kernels.KERNELS, "batched LU"),
+        (_products.PRODUCTS, "dots"),
+        (_products.PRODUCTS, "sums in two loops"),
+    ):
+        monkeypatch.setitem(names, name, lambda *args, f=names[name], name=name: asked.append(name) or f(*args))
+    tables = _kernels.kernel_name, _products.product_name
+    limits.measured(3, 40, "float64", mode, ["batched LU"], ["dots", "sums in two loops"], 1, 1)
+    assert (_kernels.kernel_name, _products.product_name) == tables
+    assert set(asked) == {"batched LU"} | ({"dots", "sums in two loops"} if mode != "forward" else set())
+    lines = [line.split(maxsplit=11) for line in capsys.readouterr().out.splitlines()]
+    ways = ["table", "batched LU, dots", "batched LU, sums in two loops"]
+    assert [line[-1] for line in lines][-3:] == ways
+    assert all(float(line[-2]) < 1e-13 for line in lines)

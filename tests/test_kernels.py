@@ -300,7 +300,7 @@ PRODUCT_CASES = [
     *((n, _product_names.SUMS_FROM_BATCH, float) for n in (4, 5, 8, 10, 16)),
     *((4, _product_names.SUMS_FROM_BATCH, complex), (16, _product_names.SUMS_FROM_BATCH, np.float32)),
     *((3, 10, float), (7, None, float), (10, None, complex), (16, None, float), (17, 150, float)),
-    *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_product_names.COMPLEX_IN_PARTS_FROM, 3, complex)),
+    *((2, 3, complex), (4, 3, complex), (17, 3, complex), (_product_names.COMPLEX_IN_PARTS_OF_FEW_FROM, 3, complex)),
 ]
 
 
