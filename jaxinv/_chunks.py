@@ -15,6 +15,7 @@ LANES = 64
 LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
 # An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
 SHORTEST_AXIS = 16
+PLACES = 2**31
 
 
 def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -72,11 +73,11 @@ def in_chunks(
         return f(chunk_of(X, start, step, axis + 1))
 
     shapes = [Y.shape[len(split) :] for Y in jax.eval_shape(chunk, 0)]
-    # On the last axis of the batch a chunk of results is contiguous in each lane, if 32 bits count the entries of that.
-    is_flat = axis == len(batch) - 1 and length * max(map(math.prod, shapes)) < 2**31
+    # On the last axis of the batch a chunk of results is contiguous in each lane. An index of 32 bits must count them.
+    joins_axis = axis == len(batch) - 1 and length * max(map(math.prod, shapes)) < PLACES
 
     def flat(Y, shape):
-        return Y.reshape(*shape[:-1], -1) if is_flat else Y.reshape(*shape, -1)
+        return Y.reshape(*shape[:-1], -1) if joins_axis else Y.reshape(*shape, -1)
 
     def body(i, Ys):
         # The last chunk is moved back to end with the batch; what it holds twice it computes twice, alike.
@@ -88,7 +89,7 @@ def in_chunks(
         )
 
     zero = jnp.zeros_like(X.reshape(*split, -1)[..., 0])
-    zero = zero if is_flat else zero[..., None]
+    zero = zero if joins_axis else zero[..., None]
     start = tuple(jnp.tile(zero, (*(1,) * (zero.ndim - 1), math.prod(shape))) for shape in shapes)
     Ys = lax.fori_loop(0, passes, body, start)
     return tuple(Y.reshape(*batch, *shape) for Y, shape in zip(Ys, shapes, strict=True))

@@ -29,8 +29,8 @@ def inv(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, preci
             depend on it.
 
     Returns:
-        Array of shape (..., n, n). Integers and bool give float32 (of 64 bits float64), any other dtype is kept;
-        bfloat16 and float16 are computed in float32. Its units are the reciprocal of those of `a`.
+        Array of shape (..., n, n). Integers and bool give float32 (float64 if they have 64 bits), any other dtype is
+        kept; bfloat16 and float16 are computed in float32. Its units are the reciprocal of those of `a`.
 
     Raises:
         TypeError: `a` is not a numeric array: a list, a string, None, an array of objects or of PRNG keys; or `lower`
@@ -47,8 +47,8 @@ def inv(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, preci
         * Derivatives with `assume_a` are those along the structure: tangents, and cotangents of `a`, are projected on
           it, to (G + G^T) / 2, for Hermitian matrices (G + G^H) / 2, or to the triangle or the diagonal. So a step
           along a gradient keeps the structure, and each pair of mirrored entries has the sum of two equal halves. The
-          Hermitian projection is not holomorphic. Build both triangles of `a` from your parameters: of an `a` filled
-          in the triangle that is read alone, they are not the derivatives of what is computed.
+          Hermitian projection is not holomorphic. Build both triangles of `a` from your parameters: if only the
+          one that is read is filled, the derivatives are not those of the computed value.
         * To solve a X = b use `jax.numpy.linalg.solve` (`jax.scipy.linalg.cho_solve` for positive definite `a`): for a
           few right-hand sides it is faster and more accurate. The inverse pays where its entries are wanted, where
           one matrix meets many right-hand sides, and for batches of small matrices.

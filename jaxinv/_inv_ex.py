@@ -15,7 +15,8 @@ from jaxinv._rule import inverse, is_zero
 from jaxinv._structure import canonical_structure, structured
 
 # XLA:CPU reduces short axes slowly: `inv_ex` of 262144 of n = 2 5.6 ms, with a sum of rows 1.3, of n = 3 8.4 and 4.2,
-# of 65536 of n = 7 12.4 and 8.1, of n = 8 in complex64 59 and 80, on AMD EPYC 9004, JAX 0.12.0.1, 2026-11-28.
+# of 65536 of n = 7 12.4 and 8.1, of n = 8 18.6 and 9.8, but in float64 30.6 and 32.2, in complex64 59 and 80, on AMD
+# EPYC 9004, JAX 0.12.0.1, 2026-11-28. On GPU not measured.
 ROWS_ADDED_UP_TO = 7
 
 
@@ -31,8 +32,8 @@ def inv_ex(a: ArrayLike, *, assume_a: str | None = None, lower: bool = False, pr
     """The inverse of each matrix, its reciprocal condition number, and whether it is singular.
 
     Where `inv` gives inf or nan, this gives zero, and zero gradients: one singular matrix harms no other, neither
-    directly nor through parameters that they share (one with nan or inf does: what made these has its own derivative).
-    It never raises for values and never waits for the host.
+    directly nor through parameters that they share (one with nan or inf can: what made these has a derivative of its
+    own). It never raises for values and never waits for the host.
 
     Args:
         a: array of shape (..., n, n), of the dtypes of `inv`.
@@ -100,6 +101,6 @@ def _norm(X):
     """The 1-norm of each matrix."""
     n = X.shape[-1]
     if n and at_most(n, ROWS_ADDED_UP_TO):
-        sums = sum(jnp.abs(X[..., row, :]) for row in range(n))
+        sums = reduce(jnp.add, [jnp.abs(X[..., row, :]) for row in range(n)])
         return reduce(jnp.maximum, [sums[..., column] for column in range(n)])
     return jnp.max(jnp.sum(jnp.abs(X), axis=-2), axis=-1, initial=0)

@@ -80,7 +80,7 @@ def inv_sharded(
         * The devices have to be of one kind: all must choose the same pivots. `residual` would show if they did not.
         * JAX shards evenly. An n that is no multiple of P is padded, as diag(a, I), if `a` is not sharded yet and
           `mesh`, of auto mode, and `spec` are given; XLA then decides where the result lies.
-        * In explicit mode, the default of `jax.make_mesh`, `jax.grad` needs `jax.set_mesh`, as of any function.
+        * In explicit mode, the default of `jax.make_mesh`, `jax.grad` needs `jax.set_mesh`, as for other functions.
         * Derivatives of any order exist, in both modes. The gradient takes two products, n^2 words each, and
           keeps the inverse. Of a positive definite `a` they are symmetric.
         * The errors are of the size of those of `inv` in the mean over draws. Where one small singular value makes
@@ -125,7 +125,7 @@ def inv_sharded(
         precision=canonical_precision(NAME, precision),
     )
     _check_axes(layout, spec)
-    if _is_of_type(layout, AxisType.Explicit):
+    if _all_axes_are(layout, AxisType.Explicit):
         if a.shape[0] % layout.devices:
             raise ValueError(
                 f"{NAME}: n must be a multiple of the {layout.devices} devices in explicit mode, got {a.shape}"
@@ -190,17 +190,19 @@ def _inv_sharded(a, layout, residual):
     inverse = Y[:n, :n].astype(result_dtype) if spare else Y.astype(result_dtype)
     if not residual:
         return inverse
-    returned = Y.astype(result_dtype).astype(compute_dtype)  # rounded, if float16
-    return InvSharded(inverse, residual_norm(X, returned, layout))
+    if result_dtype != compute_dtype:  # XLA may leave out a pair of casts
+        kept = jnp.finfo(result_dtype)
+        Y = lax.reduce_precision(Y, kept.nexp, kept.nmant)
+    return InvSharded(inverse, residual_norm(X, Y, layout))
 
 
 def _placed(X, layout):
     """X, sharded as `layout` says, where that is not in its type: it also tells `jit` which devices there are."""
-    if _is_of_type(layout, AxisType.Auto):
+    if _all_axes_are(layout, AxisType.Auto):
         return lax.with_sharding_constraint(X, NamedSharding(layout.mesh, layout.spec))
     return X
 
 
-def _is_of_type(layout, axis_type):
+def _all_axes_are(layout, axis_type):
     types = dict(zip(layout.mesh.axis_names, layout.mesh.axis_types, strict=True))
     return all(types[axis] == axis_type for axis in layout.axes)

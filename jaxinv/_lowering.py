@@ -11,20 +11,27 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jax.sharding import PartitionSpec
 
+OWN = ("cpu", "tpu")  # platforms with kernels of their own
+
 
 def lower_by(primitive: Primitive, kernel: Callable) -> None:
-    """Make `kernel` the lowering of `primitive`. Its `platform` is "cpu", "tpu" or "gpu", as which it takes all others.
+    """Make `kernel` the lowering of `primitive`: with platform="cpu", "tpu" or, for every other platform, "gpu".
 
-    Only the platforms that a program is compiled for are traced. `lax.platform_dependent` would trace all.
+    Only the platforms that a program is compiled for are traced. `lax.platform_dependent` would trace all. A kernel
+    must not `jit` what is lowered by platform: in a program for several, JAX lowers what is jitted once.
     """
 
     def lowering(platform):
         return mlir.lower_fun(partial(kernel, platform=platform), multiple_results=primitive.multiple_results)
 
+    def at_once(*args, **params):  # under `jax.disable_jit`
+        (platform,) = {device.platform for device in args[0].devices()}
+        return kernel(*args, **params, platform=platform if platform in OWN else "gpu")
+
     mlir.register_lowering(primitive, lowering("gpu"))
-    for platform in ("cpu", "tpu"):
+    for platform in OWN:
         mlir.register_lowering(primitive, lowering(platform), platform=platform)
-    primitive.def_impl(lambda *args, **params: kernel(*args, **params, platform=jax.default_backend()))
+    primitive.def_impl(at_once)
 
 
 def at_most(size: Any, limit: int) -> bool:

@@ -1,7 +1,7 @@
 """The name of the form of a triple product: chosen by platform, dtype, n and batch.
 
-`product_name` is the table, with the measured reasons beside its limits, which `notebooks/limits.py` measures again;
-`_products` has the forms by these names.
+`product_name` is the table, with the measured reasons beside its limits; `_products` has the forms by these names. Those
+of CPU are measured by `notebooks/limits.py`.
 """
 
 import jax.numpy as jnp
@@ -87,9 +87,10 @@ ROWS_OF_TWO, ROWS_OF_TWO_COMPLEX = ((15, 39), (5, 39)) if LAPACK_BATCH_IS_SERIAL
 # 28 378, 280 and 319, of n = 36 376, 324 and 381, of n = 40 455, 344 and 475; float64 alike. To n = 14 a dot wakes
 # none: ten of n = 11 160 to 167, 126 to 153 and 168 to 182, of n = 14 212 to 269, 185 to 210 and 222 to 266, but of n =
 # 16 167 to 197, 236 to 303 and 213 to 289. In float64, with sums to n = 12, ten of n = 13 134, 163 and 153, of n = 14
-# 130, 159 and 147, five and forty 5 to 10 % slower by rows than by dots. Complex ones and JAX 0.10.2 are slower by
-# rows, from n = 17 on one matrix too. Of more entries, where n is no multiple of 8, dots: float32, 2026-11-28, ten of n
-# = 30 345 and 280, of n = 31 380 and 335, four of n = 50 340 and 310, forty of n = 15 327 and 303, ten of n = 25 even.
+# 130, 159 and 147, five 5 to 10 % slower by rows than by dots. Complex ones and JAX 0.10.2 are slower by
+# rows, from n = 17 on one matrix too. Of more than 6400 entries, where n is no multiple of 8, dots: 2026-11-28, by rows
+# and by dots, ten of n = 30 345 and 280, of n = 31 380 and 335, float64 407 and 347, four of n = 50 340 and 310, forty
+# of n = 15 327 and 303, float64 349 and 317, but ten of n = 25 even.
 FEW_FROM = {"float32": 15, "float64": 13}
 FEW_ENTRIES, FEW_ENTRIES_OF_8 = (6400, 10500) if LAPACK_BATCH_IS_SERIAL else (0, 0)
 # On an NVIDIA H200, JAX 0.11.2, 2026-11-26, two products of a batch as sums against two dots: n = 4 0.11 against 0.16
@@ -112,7 +113,7 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     name = jnp.dtype(dtype).name
     is_many = not at_most(batch, SUMS_FROM_BATCH - 1)
     is_sum = at_most(n, SUMS_OF_FEW_UP_TO[name]) or (is_many and at_most(n, SUMS_ON_CPU))
-    if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, name, is_sum):
+    if isinstance(n, int) and n > 1 and _is_by_rows(n, batch, name, is_complex, is_sum):
         return "rows"
     is_known = isinstance(n, int) and isinstance(batch, int)
     if is_known and n >= STRIPS_FROM and (batch > 1 or not is_complex) and device_count() == 1:
@@ -139,16 +140,16 @@ def product_name(n: int, batch: int, dtype: DTypeLike, platform: str, is_single:
     return "dots"
 
 
-def _is_by_rows(n, batch, name, is_sum):
+def _is_by_rows(n, batch, name, is_complex, is_sum):
     """Whether the products of so few matrices go row by row, and stay in the thread that calls, or in one."""
     if n == 2:
-        least, most = ROWS_OF_TWO if name in FEW_FROM else ROWS_OF_TWO_COMPLEX
+        least, most = ROWS_OF_TWO_COMPLEX if is_complex else ROWS_OF_TWO
         return isinstance(batch, int) and least <= batch <= most
     step = 2 * n**2 * batch
     if at_most(step, STEP_UP_TO):
         return 2 * step * n >= BY_ROWS_FROM
     is_few = at_most(n**2 * batch, FEW_ENTRIES if n % 8 else FEW_ENTRIES_OF_8) and not at_most(batch, 1)
-    return is_few and name in FEW_FROM and n >= FEW_FROM[name] and not is_sum
+    return is_few and not is_complex and n >= FEW_FROM[name] and not is_sum
 
 
 def is_small_on_gpu(n: int, dtype: DTypeLike) -> bool:

@@ -13,7 +13,7 @@ is not stated again: it is the linear transpose of (3). JAX's cotangents are pla
 for complex matrices either.
 
 With `zero_singular`, a matrix without a finite inverse has Y = 0 and X_bar = 0, whatever its G is: nan too. No inverse
-is zero, but one that is rounded to it, so Y = 0 tells which they are.
+is zero, unless it underflows, so Y = 0 tells which they are.
 
 Why a primitive around a `custom_vjp`: a `custom_vjp` alone has no forward mode, hence no `jvp` and no `hessian`; and a
 primitive is lowered where the whole batch is visible, however many `vmap`s it came through.

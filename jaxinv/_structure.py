@@ -8,8 +8,8 @@ that has the structure is left as it is, and along the structure the derivative 
     triangular, diagonal          dS = dA in the entries that are read, 0 elsewhere
 
 Each is its own transpose, so cotangents have the structure too: a step along a gradient keeps it. That of a symmetric
-matrix is shared by both triangles although one of them is read: derivatives are those along the structure, and off it,
-of a matrix whose other triangle is not the mirror image, they are not those of S.
+matrix is shared by both triangles although one of them is read: derivatives are those along the structure. Where the
+other triangle is not the mirror image, they are not those of S.
 
 Source: M. B. Giles, "An extended collection of matrix derivative results for forward and reverse mode automatic
 differentiation", section 2.2, Oxford 2008; for the convention, I. Murray, "Differentiation of the Cholesky

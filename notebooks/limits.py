@@ -4,12 +4,12 @@
     python limits.py --n 20 --batch 100 1000 --mode forward --kernels "batched LU" "panel Gauss-Jordan"
 
 So the limits in `jaxinv/_kernel_names.py` and `jaxinv/_product_names.py` can be measured again, on another machine or
-with another JAX. `table` is what they choose. Each result is checked, then all are timed in turns, in one process: the
-median over rounds of that of some calls, and quartiles. Before jaxlib 0.11 the builtin, which can hang, is left out.
+with another JAX; those of general matrices, since kernels of other structures are wrong for these. `table` is what they
+choose. Ways whose result is right are timed as by `python -m jaxinv bench`, in turns: median and quartiles of a call.
+Before jaxlib 0.11 the builtin and LAPACK over a batch are left out: they can hang.
 """
 
 import argparse
-import time
 from contextlib import contextmanager
 from itertools import product
 
@@ -19,10 +19,13 @@ import numpy as np
 
 import jaxinv
 from jaxinv import _kernels, _products
+from jaxinv._cli.bench_cases import Case
+from jaxinv._cli.bench_measure import compiled, interleave, matrices
+from jaxinv._cli.bench_rivals import in_mode
 from jaxinv._lapack import LAPACK_BATCH_IS_SERIAL
 
+KERNELS = [name for name in _kernels.KERNELS if LAPACK_BATCH_IS_SERIAL or name not in ("batched LU", "library LU")]
 DTYPES = ("float32", "float64", "complex64", "complex128")
-PAUSE = 0.002  # seconds before a round of one form: the threads of the form before go to sleep
 
 
 @contextmanager
@@ -39,32 +42,10 @@ def taken(kernel, form):
         _kernels.kernel_name, _products.product_name = before
 
 
-def compiled(inv, mode, X):
-    def gradient(X):
-        Y, pullback = jax.vjp(inv, X)
-        return Y, pullback(X)[0]
-
-    f = {"forward": inv, "gradient": gradient, "jvp": lambda X: jax.jvp(inv, (X,), (X,))}[mode]
-    jax.clear_caches()
-    return jax.jit(lambda X: f(X)).lower(X).compile()
-
-
-def seconds(call, X, calls):
-    time.sleep(PAUSE)
-    jax.block_until_ready(call(X))
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        jax.block_until_ready(call(X))
-        times.append(time.perf_counter() - start)
-    return np.median(times)
-
-
-def exact(mode, X):
-    """By NumPy, with the cotangent or tangent X."""
-    X = np.asarray(X).astype(np.result_type(X.dtype, np.float64))
+def exact(mode, X, Z):
+    """By NumPy, with the cotangent or tangent Z."""
     Y = np.linalg.inv(X)
-    return {"forward": [Y], "gradient": [Y, -Y.mT @ (X @ Y.mT)], "jvp": [Y, -Y]}[mode]
+    return {"forward": [Y], "gradient": [Y, -Y.mT @ (Z @ Y.mT)], "jvp": [Y, -Y @ Z @ Y]}[mode]
 
 
 def error(out, exact):
@@ -73,31 +54,34 @@ def error(out, exact):
     return max(np.max(np.abs(a - b)) / np.max(np.abs(b)) for a, b in pairs)
 
 
-def measured(n, batch, dtype, mode, kernels, forms, rounds, calls):
+def measured(case, kernels, forms, rounds):
     """Prints a line for each way to compute a case."""
-    X = np.random.default_rng(0).standard_normal((2, batch, n, n))
-    X = jnp.asarray(X[0] + 1j * X[1] if dtype.startswith("complex") else X[0], dtype)
-    X = X[0] if batch == 1 else X
-    ways = {"builtin": compiled(jnp.linalg.inv, mode, X)} if LAPACK_BATCH_IS_SERIAL else {}
-    ways["table"] = compiled(jaxinv.inv, mode, X)
+    n, batch, dtype, mode, *_ = case
+    X, Z = map(jnp.asarray, matrices(case))
+
+    def contender(inv):
+        jax.clear_caches()
+        return compiled(in_mode(mode, inv), (X, Z), case)
+
+    ways = {"builtin": contender(jnp.linalg.inv)} if LAPACK_BATCH_IS_SERIAL else {}
+    ways["table"] = contender(jaxinv.inv)
     for kernel, form in product(kernels, forms):
         if kernel or form:
             with taken(kernel, form):
-                ways[", ".join(filter(None, (kernel, form)))] = compiled(jaxinv.inv, mode, X)
-    right = exact(mode, X)
-    errors = {way: error(call(X), right) for way, call in ways.items()}
-    times = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, call in ways.items():
-            times[way].append(seconds(call, X, calls))
-    table = np.median(times["table"])
+                ways[", ".join(filter(None, (kernel, form)))] = contender(jaxinv.inv)
+    right = exact(mode, *(np.asarray(A).astype(np.result_type(A.dtype, np.float64)) for A in (X, Z)))
+    errors = {way: error(one.call(), right) for way, one in ways.items()}
+    is_right = {way: bool(errors[way] < 100 * n * jnp.finfo(X.dtype).eps) for way in ways}  # False of nan
+    times = interleave({way: one for way, one in ways.items() if is_right[way]}, rounds)
     for way in ways:
-        low, middle, high = np.percentile(times[way], [25, 50, 75]) * 1e6
-        print(
-            f"{n:5} {batch:8}  {dtype:10}  {mode:8}  {middle:10.1f} us  {low:10.1f} .. {high:<10.1f}"
-            f"  {middle / table / 1e6:6.2f}  {errors[way]:8.1e}  {way}",
-            flush=True,
-        )
+        line = f"{n:5} {batch:8}  {dtype:10}  {mode:8}  "
+        if is_right[way]:
+            low, middle, high = np.percentile(times[way], [25, 50, 75]) * batch * 1e6
+            ratio = middle / np.median(times["table"]) / batch / 1e6
+            line += f"{middle:10.1f} us  {low:10.1f} .. {high:<10.1f}  {ratio:6.2f}"
+        else:
+            line += f"{'WRONG':>46}"
+        print(f"{line}  {errors[way]:8.1e}  {way}", flush=True)
 
 
 def main():
@@ -106,15 +90,14 @@ def main():
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="1, the default, is one matrix without axes")
     parser.add_argument("--dtype", choices=DTYPES, nargs="+", default=["float32"])
     parser.add_argument("--mode", choices=("forward", "gradient", "jvp"), nargs="+", default=["gradient"])
-    parser.add_argument("--kernels", choices=_kernels.KERNELS, nargs="+", default=[None], metavar="KERNEL")
+    parser.add_argument("--kernels", choices=KERNELS, nargs="+", default=[None], metavar="KERNEL")
     parser.add_argument("--products", choices=_products.PRODUCTS, nargs="+", default=[None], metavar="FORM")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--calls", type=int, default=5, help="in a round")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     print("    n    batch  dtype       mode            median     quartiles                 / table   error   way")
     for case in product(options.n, options.batch, options.dtype, options.mode):
-        measured(*case, options.kernels, options.products, options.rounds, options.calls)
+        measured(Case(*case), options.kernels, options.products, options.rounds)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ def test_measure_torch(mode):
 
 
 def test_matrices_are_well_conditioned_and_pivot():
-    X, _ = bench_measure._matrices(Case(8, 1000, "complex128", "forward"))
+    X, _ = bench_measure.matrices(Case(8, 1000, "complex128", "forward"))
     assert np.linalg.cond(X).max() < 100
     assert np.mean(np.abs(X[:, :, 0]).argmax(-1) == 0) < 0.3
 
@@ -272,16 +272,18 @@ def test_limits_are_measured_of_the_kernel_and_the_form_that_are_named(mode, mon
     """`notebooks/limits.py`, which leaves the tables as they were."""
     asked = []
     for names, name in (
-        (_kernels.KERNELS, "batched LU"),
+        (_kernels.KERNELS, "LU in turn"),
         (_products.PRODUCTS, "dots"),
         (_products.PRODUCTS, "sums in two loops"),
     ):
         monkeypatch.setitem(names, name, lambda *args, f=names[name], name=name: asked.append(name) or f(*args))
     tables = _kernels.kernel_name, _products.product_name
-    limits.measured(3, 40, "float64", mode, ["batched LU"], ["dots", "sums in two loops"], 1, 1)
+    limits.measured(Case(3, 40, "float64", mode), ["LU in turn"], ["dots", "sums in two loops"], 1)
     assert (_kernels.kernel_name, _products.product_name) == tables
-    assert set(asked) == {"batched LU"} | ({"dots", "sums in two loops"} if mode != "forward" else set())
+    assert set(asked) == {"LU in turn"} | ({"dots", "sums in two loops"} if mode != "forward" else set())
     lines = [line.split(maxsplit=11) for line in capsys.readouterr().out.splitlines()]
-    ways = ["table", "batched LU, dots", "batched LU, sums in two loops"]
+    ways = ["table", "LU in turn, dots", "LU in turn, sums in two loops"]
     assert [line[-1] for line in lines][-3:] == ways
     assert all(float(line[-2]) < 1e-13 for line in lines)
+    limits.measured(Case(3, 40, "float64", mode), ["reciprocal"], [None], 1)
+    assert ["WRONG" in line for line in capsys.readouterr().out.splitlines()][-2:] == [False, True]

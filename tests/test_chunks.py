@@ -67,6 +67,13 @@ def test_chunks_on_one_device_equal_numpy(monkeypatch, kernel, n, batch):
     np.testing.assert_allclose(np.prod(np.asarray(factors), -1), np.linalg.det(X), rtol=1e-13)
 
 
+@pytest.mark.parametrize("batch", [(2**12,), (3, 1400)], ids=str)
+@pytest.mark.usefixtures("on_cpu")
+def test_chunks_of_more_places_than_an_index_counts_equal_numpy(monkeypatch, batch):
+    monkeypatch.setattr(_chunks, "PLACES", 1000)
+    test_chunks_on_one_device_equal_numpy(monkeypatch, "fused LU", 5, batch)
+
+
 @pytest.mark.parametrize("batch", [2**31 // 9 - 1, 2**31 // 9 + 1])
 def test_an_index_of_32_bits_counts_the_results_of_a_huge_batch(monkeypatch, batch):
     """Without x64, by default, the place at which a chunk of results is written has no more."""
@@ -75,8 +82,8 @@ def test_an_index_of_32_bits_counts_the_results_of_a_huge_batch(monkeypatch, bat
     with x64_off():
         program = jax.jit(lambda X: _kernels.KERNELS["fused LU"](X, False)).lower(X).as_text()
     operands = re.findall(r"stablehlo.dynamic_update_slice .*: \(tensor<([0-9x]+)xf32>", program)
-    assert operands
-    assert all(int(size) < 2**31 for operand in operands for size in operand.split("x"))
+    sizes = [[int(size) for size in operand.split("x")] for operand in operands]
+    assert sizes == [[1, 9 * batch] if 9 * batch < 2**31 else [1, batch, 9]]
 
 
 @pytest.mark.parametrize("entries", [9, 36, 64])

@@ -109,6 +109,19 @@ def test_explicit_mode_places_the_matrix(shape):
         assert_trees_close(np.asarray(Y), np.linalg.inv(X), TOLERANCE)
 
 
+def test_explicit_mode_places_the_matrix_under_transformations():
+    mesh, X = mesh_of((8,), ("x",), AxisType.Explicit), matrices(16, (2,), cond=4)
+    f = lambda X: jaxinv.inv_sharded(X, mesh=mesh, spec=P(None, "x"))
+    Y = np.linalg.inv(X)
+    with jax.set_mesh(mesh) if hasattr(jax, "set_mesh") else jax.sharding.use_mesh(mesh):
+        assert_trees_close(np.asarray(jax.jit(f)(X[0])), Y[0], TOLERANCE)
+        assert_trees_close(np.asarray(jax.vmap(f)(X)), Y, TOLERANCE)
+        gradient = jax.grad(lambda X: jnp.sum(f(X)))(X[0])
+        tangent = jax.jvp(f, (X[0],), (X[1],))[1]
+    assert_trees_close(np.asarray(gradient), -Y[0].T @ np.ones_like(X[0]) @ Y[0].T, TOLERANCE)
+    assert_trees_close(np.asarray(tangent), -Y[0] @ X[1] @ Y[0], TOLERANCE)
+
+
 @pytest.mark.long
 def test_inside_a_partly_manual_shard_map_equals_numpy():
     """Several matrices along a manual axis, each spread over the other, whose mesh is the abstract one there."""

@@ -405,6 +405,19 @@ def test_products_of_few_that_are_counted_go_by_rows():
     assert [name(2, batch, "complex64") for batch in (4, 5, 40)] == ["entries", "rows", "entries"]
 
 
+def test_products_of_few_are_sums_to_a_limit_of_their_dtype():
+    name = lambda n, dtype: _product_names.product_name(n, 10, dtype, "cpu")
+    for n, dtype in ((8, "float32"), (12, "float64"), (8, "complex64")):
+        assert name(n, dtype) == "sums in two loops"
+        assert name(n + 1, dtype) != "sums in two loops"
+
+
+def test_complex_products_of_few_are_in_parts_from_larger_n_on():
+    name = lambda n, batch: _product_names.product_name(n, batch, "complex64", "cpu")
+    assert [name(48, batch) for batch in (1, 10, 11)] == ["dots", "dots", "dots of parts"]
+    assert [name(n, 2) for n in (71, 72)] == ["dots", "dots of parts"]
+
+
 def test_transposed_factors_of_few_are_not_copied():
     name = lambda batch, dtype: _product_names.product_name(32, batch, dtype, "cpu")
     for dtype in ("float32", "float64", "complex64"):
@@ -416,6 +429,7 @@ def test_transposed_factors_of_few_are_not_copied():
     [
         *((8, 20, "float32", False), (14, 9, "float32", False), (16, 20, "float32", True), (16, 1, "float32", False)),
         *((32, 10, "float64", True), (32, 11, "float32", False), (17, 2, "complex64", False)),
+        *((25, 10, "float32", True), (26, 10, "float32", False), (13, 10, "float64", True), (12, 10, "float64", False)),
     ],
 )
 @pytest.mark.usefixtures("on_cpu")

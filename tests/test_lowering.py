@@ -211,6 +211,15 @@ def test_kernels_are_traced_for_the_platforms_of_the_program_alone(monkeypatch, 
     assert seen["kernel_name"] == seen["product_name"] == traced
 
 
+def test_without_jit_the_kernel_is_that_of_the_device_of_the_array(monkeypatch):
+    seen, table = set(), _kernels.kernel_name
+    monkeypatch.setattr(_kernels, "kernel_name", lambda *args: seen.add(args[3]) or table(*args))
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    with jax.disable_jit():
+        jaxinv.inv(jax.device_put(np.eye(3, dtype=np.float32) + 1, jax.devices("cpu")[0]))
+    assert seen == {"cpu"}
+
+
 def effects(f, shape):
     return jax.make_jaxpr(f)(jax.ShapeDtypeStruct(shape, jnp.float32)).effects
 

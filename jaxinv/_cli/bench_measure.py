@@ -55,7 +55,7 @@ def measure(case: Case, rivals: Sequence[str], repeats: int) -> dict[str, Any]:
     if not prepared.error <= prepared.error_limit:
         return result
     contenders = {"ours": prepared.ours} | _contenders(case, prepared, rivals)
-    rounds = _interleave(contenders, repeats)
+    rounds = interleave(contenders, repeats)
     ours = np.array(rounds["ours"])
     times = {}
     for name, contender in contenders.items():
@@ -84,9 +84,9 @@ def _prepare(case: Case) -> _Prepared:
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     jax.jit(lambda X: X + 1)(jnp.zeros(3)).block_until_ready()  # JAX itself is awake before the clock starts
-    X, Z = _matrices(case._replace(mode="forward"))
+    X, Z = matrices(case._replace(mode="forward"))
     on_device = jnp.asarray(X), jnp.asarray(Z)
-    contender = _compiled(ours(case), on_device, case)
+    contender = compiled(ours(case), on_device, case)
     error = _error(case, X, Z, contender.call())
     return _Prepared((X, Z), on_device, contender, error, 100 * np.sqrt(case.n) * float(jnp.finfo(case.dtype).eps))
 
@@ -94,27 +94,27 @@ def _prepare(case: Case) -> _Prepared:
 def _contenders(case: Case, prepared: _Prepared, rivals: Sequence[str]) -> dict[str, Contender]:
     X, Z = prepared.host
     makers: dict[str, Callable[[], Contender | None]] = {
-        "copy": lambda: _compiled(copy_of(case.mode), prepared.device, case),
-        "matmul": lambda: _compiled(matmul, prepared.device, case),
-        "builtin": lambda: _compiled(builtin(case), prepared.device, case),
+        "copy": lambda: compiled(copy_of(case.mode), prepared.device, case),
+        "matmul": lambda: compiled(matmul, prepared.device, case),
+        "builtin": lambda: compiled(builtin(case), prepared.device, case),
         "torch": lambda: torch_contender(case, X, Z),
         "cupy": lambda: cupy_contender(case, X),
     }
     for name, function in (("general", without_structure(case)), ("separate", separate(case))):
         if function:
-            makers[name] = partial(_compiled, function, prepared.device, case)
+            makers[name] = partial(compiled, function, prepared.device, case)
     made = {name: makers[name]() for name in rivals if name in makers}
     lapack = lapack_contenders(case, X) if "lapack" in rivals else {}
     return {name: contender for name, contender in made.items() if contender} | lapack
 
 
-def _compiled(function: Callable[..., Any], arguments: tuple[Array, Array], case: Case) -> Contender:
+def compiled(function: Callable[..., Any], arguments: tuple[Array, Array], case: Case) -> Contender:
     start = time.perf_counter()
-    compiled = jax.jit(function).lower(*arguments).compile()
+    program = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
-    memory = compiled.memory_analysis()
+    memory = program.memory_analysis()
     return Contender(
-        lambda: compiled(*arguments),
+        lambda: program(*arguments),
         case.batch,
         jax.block_until_ready,
         seconds,
@@ -122,7 +122,7 @@ def _compiled(function: Callable[..., Any], arguments: tuple[Array, Array], case
     )
 
 
-def _interleave(contenders: dict[str, Contender], repeats: int) -> dict[str, list[float]]:
+def interleave(contenders: dict[str, Contender], repeats: int) -> dict[str, list[float]]:
     """Seconds a matrix of each contender in each round, A B C A B C ...: what disturbs one of them disturbs all."""
     calls = {name: _calls_per_sample(contender) for name, contender in contenders.items()}
     rounds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -164,7 +164,7 @@ def _sample(contender: Contender, calls: int) -> float:
 
 
 @lru_cache(maxsize=1)
-def _matrices(case: Case) -> tuple[NDArray, NDArray]:
+def matrices(case: Case) -> tuple[NDArray, NDArray]:
     """X, a random permutation with noise: of condition 4 or so, and a pivot search moves every row; and Z, noise.
 
     With a structure, X is the unit matrix with noise.
