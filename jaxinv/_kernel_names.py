@@ -1,7 +1,7 @@
 """The name of the kernel for an inverse: chosen by platform, dtype, n and batch.
 
-`kernel_name` is the table, with the measured reasons beside its limits; `_kernels` has the kernels by these names. Those
-of CPU are measured by `notebooks/limits.py`.
+`kernel_name` is the table, with the measured reasons beside its limits; `_kernels` has the kernels by these names.
+Those of CPU are measured by `notebooks/limits.py`.
 """
 
 import jax.numpy as jnp

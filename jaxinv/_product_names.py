@@ -1,7 +1,7 @@
 """The name of the form of a triple product: chosen by platform, dtype, n and batch.
 
-`product_name` is the table, with the measured reasons beside its limits; `_products` has the forms by these names. Those
-of CPU are measured by `notebooks/limits.py`.
+`product_name` is the table, with the measured reasons beside its limits; `_products` has the forms by these names.
+Those of CPU are measured by `notebooks/limits.py`.
 """
 
 import jax.numpy as jnp
