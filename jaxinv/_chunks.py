@@ -15,7 +15,7 @@ LANES = 64
 LANES_OF_SEVERAL = 8  # where the batch has more axes than one, which may all be sharded
 # An axis of fewer matrices is merged with the one before it: the loops over the others are too short for vectors.
 SHORTEST_AXIS = 16
-PLACES = 2**31
+PLACES = 2**31  # that an index of 32 bits counts
 
 
 def batch_axes(shape: Sequence[int]) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ def in_chunks(
         return f(chunk_of(X, start, step, axis + 1))
 
     shapes = [Y.shape[len(split) :] for Y in jax.eval_shape(chunk, 0)]
-    # On the last axis of the batch a chunk of results is contiguous in each lane. An index of 32 bits must count them.
+    # On the last axis of the batch a chunk of results is contiguous in each lane. An index must count them.
     joins_axis = axis == len(batch) - 1 and length * max(map(math.prod, shapes)) < PLACES
 
     def flat(Y, shape):

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
@@ -25,7 +26,7 @@ def lower_by(primitive: Primitive, kernel: Callable) -> None:
         return mlir.lower_fun(partial(kernel, platform=platform), multiple_results=primitive.multiple_results)
 
     def at_once(*args, **params):  # under `jax.disable_jit`
-        (platform,) = {device.platform for device in args[0].devices()}
+        (platform,) = {device.platform for device in jnp.asarray(args[0]).devices()}
         return kernel(*args, **params, platform=platform if platform in OWN else "gpu")
 
     mlir.register_lowering(primitive, lowering("gpu"))
